@@ -1,0 +1,3 @@
+"""Agents, one file per method. This module names them and imports none."""
+
+CATALOGUE = {"ppo": "jaxrl.agents.ppo:ppo"}

@@ -1,0 +1,147 @@
+"""PPO: proximal policy optimisation over reward streams (Schulman et al. 2017, arXiv:1707.06347).
+
+Clipped surrogate (eq. 7) on the contracted advantage sum_s coef_s A_s, plus value and entropy terms (eq. 9). With
+S = 2 streams it is the agent of RND (Burda et al. 2018, section 2.3): one critic output, discount and episodic flag
+per stream. Actor and critic are separate networks.
+
+Departures from the common implementations, each deliberate:
+* truncation bootstraps from V(next_obs), the observation before auto-reset; termination does not;
+* values are not clipped (no benefit in Andrychowicz et al. 2021, arXiv:2006.05990, section 3.2);
+* advantages are standardised over the whole batch instead of per minibatch;
+* a minibatch is a random set of time slices, each with all environments (or a block of them), instead of random
+  rows: rows of one slice come from different environments, and nothing has to be sorted or gathered row by row.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl.distributions import Categorical, DiagonalNormal
+from jaxrl.moments import Moments, deviation, empty_moments, merge
+from jaxrl.networks import network, over
+from jaxrl.returns import gae
+from jaxrl.shuffle import shuffle
+from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams
+
+OBSERVATION_CLIP = 10.0  # standard deviations; as in OpenAI baselines' VecNormalize
+
+
+class PPOState(NamedTuple):
+    params: PyTree  # {"actor", "critic", "log_std" if continuous}
+    adam: PyTree  # optax state
+    moments: Moments  # [*O] of every observation trained on; unused unless normalize_obs
+    updates: Array  # () int32
+
+
+def ppo(
+    streams: Streams,
+    lr=2.5e-4,  # Adam step size
+    clip=0.2,  # surrogate clip range
+    gae_lambda=0.95,  # lambda of generalised advantage estimation
+    entropy=0.01,  # entropy bonus, per nat
+    value_coef=0.5,  # weight of the value loss, streams summed
+    max_grad_norm=0.5,  # global gradient norm
+    anneal=0.0,  # share of lr gone, linearly, by the last update
+    *,
+    actions: Discrete | Box,
+    iterations: int,
+    explore: bool,
+    hidden=(64, 64),  # widths of both torsos
+    activation="tanh",  # tanh, relu or elu
+    torso="mlp",  # mlp, or conv for [H, W, C] observations
+    epochs=4,  # passes over a rollout
+    minibatches=4,  # gradient steps per pass
+    normalize_obs=False,  # whiten observations with running moments
+) -> Agent:
+    """PPO for `actions`, with one critic output per stream of `streams`; `iterations` ends the annealing.
+    Without `explore` it acts greedily.
+
+    Memory is empty. Extras of a transition: `log_prob` ``[...]`` and `sampled` ``[..., *A]``, the action before it
+    was clipped to the box. Metrics: `ppo/policy_loss ppo/value_loss ppo/entropy ppo/approx_kl ppo/clip_fraction
+    ppo/explained_variance` (of the first stream).
+    """
+    continuous = isinstance(actions, Box)
+    outputs = actions.shape[0] if continuous else actions.n
+    num_streams = streams.discount.shape[0]
+    adam = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))
+
+    actor = network(torso, hidden, outputs, 0.01, activation)
+    critic = network(torso, hidden, num_streams, 1.0, activation)
+
+    def whiten(moments: Moments, obs):
+        if not normalize_obs:
+            return obs
+        z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
+        return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+
+    def policy(params, obs):  # [B, *O]
+        out = over(actor.apply, 1)(params["actor"], obs)
+        return DiagonalNormal(out, params["log_std"]) if continuous else Categorical(out)
+
+    def init(key: Key, example):
+        k_actor, k_critic = jax.random.split(key)
+        obs = example.obs[0]
+        params = {"actor": actor.init(k_actor, obs), "critic": critic.init(k_critic, obs)}
+        if continuous:
+            params["log_std"] = jnp.zeros(outputs)
+        return PPOState(params, adam.init(params), empty_moments(obs.shape), jnp.int32(0)), ()
+
+    def act(key: Key, state: PPOState, memory, obs, first):
+        distribution = policy(state.params, whiten(state.moments, obs))
+        sampled = distribution.sample(key) if explore else distribution.mode()
+        extras = {"log_prob": distribution.log_prob(sampled), "sampled": sampled}
+        action = jnp.clip(sampled, actions.low, actions.high) if continuous else sampled
+        return memory, action, extras
+
+    def loss(params, data):
+        obs, sampled, log_prob_old, advantage, target = data  # [B, ...], target [B, S]
+        distribution = policy(params, obs)
+        log_ratio = distribution.log_prob(sampled) - log_prob_old
+        ratio = jnp.exp(log_ratio)
+        surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
+        value = over(critic.apply, 1)(params["critic"], obs)
+        metrics = {
+            "ppo/policy_loss": -surrogate.mean(),
+            "ppo/value_loss": 0.5 * ((value - target) ** 2).mean(0).sum(),
+            "ppo/entropy": distribution.entropy().mean(),
+            "ppo/approx_kl": (ratio - 1.0 - log_ratio).mean(),
+            "ppo/clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
+        }
+        total = metrics["ppo/policy_loss"] + value_coef * metrics["ppo/value_loss"]
+        return total - entropy * metrics["ppo/entropy"], metrics
+
+    def update(key: Key, state: PPOState, rollout: Rollout, rewards):
+        batch = rollout.batch
+        obs = whiten(state.moments, batch.obs)
+        values = over(critic.apply, 2)(state.params["critic"], obs)
+        next_values = over(critic.apply, 2)(state.params["critic"], whiten(state.moments, batch.next_obs))
+        last_value = over(critic.apply, 1)(state.params["critic"], whiten(state.moments, rollout.last_obs))
+        advantages = gae(
+            rewards, values, next_values, last_value, batch.terminated, batch.truncated, streams, gae_lambda
+        )
+        targets = advantages + values
+        advantage = (advantages * streams.coef).sum(-1)
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        data = (obs, batch.extras["sampled"], batch.extras["log_prob"], advantage, targets)
+        rate = lr * (1.0 - anneal * state.updates / iterations)
+
+        def gradient_step(carry, minibatch):
+            params, adam_state = carry
+            grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
+            steps, adam_state = adam.update(grads, adam_state)
+            params = jax.tree.map(lambda p, s: p - rate * s, params, steps)
+            return (params, adam_state), metrics
+
+        def epoch(carry, key):
+            return jax.lax.scan(gradient_step, carry, shuffle(key, data, minibatches))
+
+        carry, metrics = jax.lax.scan(epoch, (state.params, state.adam), jax.random.split(key, epochs))
+        metrics = jax.tree.map(jnp.mean, metrics)
+        error = (targets - values)[..., 0]
+        metrics["ppo/explained_variance"] = 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)
+        moments = merge(state.moments, batch.obs) if normalize_obs else state.moments
+        return PPOState(*carry, moments, state.updates + 1), metrics
+
+    return Agent(init, act, update)

@@ -1,0 +1,108 @@
+"""Environments by name, by reference, or from Python: ``make``. Names are known here without importing jax."""
+
+import importlib
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from jaxrl.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jaxrl.envs.check import check_env as check_env
+    from jaxrl.envs.contract import AutoReset as AutoReset
+    from jaxrl.envs.contract import Task as Task
+    from jaxrl.envs.contract import task_of as task_of
+
+# Written out because the libraries take seconds to import; tests/envs/test_names.py compares with their registries.
+_NAMES = {
+    "gymnax": """
+        CartPole-v1 Pendulum-v1 Acrobot-v1 MountainCar-v0 MountainCarContinuous-v0
+        Asterix-MinAtar Breakout-MinAtar Freeway-MinAtar Seaquest-MinAtar SpaceInvaders-MinAtar
+        Catch-bsuite DeepSea-bsuite MemoryChain-bsuite UmbrellaChain-bsuite DiscountingChain-bsuite MNISTBandit-bsuite
+        SimpleBandit-bsuite FourRooms-misc MetaMaze-misc PointRobot-misc BernoulliBandit-misc GaussianBandit-misc
+        Reacher-misc Swimmer-misc Pong-misc FrozenLake-misc
+        """,
+    "brax": """
+        brax/ant brax/fast brax/halfcheetah brax/hopper brax/humanoid brax/humanoidstandup brax/inverted_pendulum
+        brax/inverted_double_pendulum brax/pusher brax/reacher brax/swimmer brax/walker2d
+        """,
+    "probe": """
+        probe/constant probe/echo probe/delay probe/action probe/action_box probe/truncation probe/termination
+        probe/chain
+        """,
+}
+_ADAPTERS = {"gymnax": "jaxrl.envs.gymnax", "brax": "jaxrl.envs.brax", "probe": "jaxrl.envs.probes"}
+# What to install for each source; gymnax and brax are dependencies of jaxrl itself.
+_REQUIREMENTS = {"gymnax": "jaxrl", "brax": "jaxrl"}
+_LAZY = dict.fromkeys(("AutoReset", "Task", "task_of"), "jaxrl.envs.contract") | {"check_env": "jaxrl.envs.check"}
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def names() -> dict[str, str]:
+    """Every registered environment name and the source it comes from; imports nothing."""
+    return {name: source for source, block in _NAMES.items() for name in block.split()}
+
+
+def check_name(env: str) -> None:
+    """Raise UserError for a name that ``make`` would refuse; a reference is checked for its form only, not imported."""
+    if ":" in env:
+        if not _REFERENCE.fullmatch(env):
+            raise UserError(f"environment reference {env!r} must read package.module:Name, as in my_pkg.worlds:Maze")
+    elif env not in names():
+        raise unknown("environment", env, names())
+
+
+def make(env: Any, **kwargs: Any) -> "Task":
+    """The task for a name, a reference ``package.module:Name``, or a class, function or environment from Python.
+
+    ``kwargs`` are arguments of the environment's constructor or fields of its params. Raises UserError for an unknown
+    name or argument, a package that is not installed, and an environment that lacks a part of the contract.
+    """
+    if isinstance(env, str):
+        check_name(env)
+        if ":" not in env:
+            return _adapter(env).make(env, **kwargs)
+        name, env = env, _imported(env)
+    else:
+        name = getattr(env, "__name__", type(env).__name__)
+    return importlib.import_module("jaxrl.envs.construct").construct(name, env, kwargs)
+
+
+def _adapter(name: str) -> Any:
+    source = names()[name]
+    try:
+        return importlib.import_module(_ADAPTERS[source])
+    except ModuleNotFoundError as error:
+        if source not in _REQUIREMENTS or (error.name or "").startswith("jaxrl"):
+            raise
+        raise UserError(
+            f"environment {name!r} needs the package {error.name!r}, which is not installed here: "
+            f"pip install '{_REQUIREMENTS[source]}'"
+        ) from error
+
+
+def _imported(reference: str) -> Any:
+    module_name, _, attribute = reference.partition(":")
+    # A console script does not search the directory it is called from, where a user's own module usually lies.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"environment {reference!r}: the module {error.name!r} cannot be found, neither installed nor in the "
+            f"current directory {os.getcwd()}"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [name for name in vars(found) if not name.startswith("_")]
+            raise unknown(f"name in module {module_name}", part, public)
+        found = getattr(found, part)
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,152 @@
+"""The environment contract: what a Task is, and a base class to write one; ``check_env`` (check.py) tests any.
+
+``reset(key, params) -> (obs, state)`` and
+``step(key, state, action, params) -> (obs, state, reward, terminated, truncated, info)``: one environment, no batch
+axis. ``step`` resets by itself where an episode ended, and ``info["final_observation"]`` is the observation that the
+action produced, before that reset, on every step.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.envs.wrappers import FlattenObservation, is_single
+from jaxrl.errors import UserError
+from jaxrl.types import Array, Box, Discrete, Key, PyTree
+
+
+class Task(NamedTuple):
+    """An environment with everything that a program needs to know about it before it runs."""
+
+    name: str
+    env: Any  # reset and step as above
+    params: Any  # handed to reset and step
+    actions: Discrete | Box
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype
+    max_steps: int  # an episode's step limit; evaluation's cap
+    solved: float | None  # evaluation return that counts as solved, where the environment names one
+    num_states: int | None  # how many states the agent can act in, where the environment can name them
+    state_id: Any  # (state, params) -> int32 in [0, num_states), or None
+
+
+class AutoReset:
+    """Base class: write ``reset_env`` and ``step_env``, inherit ``reset`` and ``step`` that keep the contract.
+
+    Also needed: ``actions`` (Discrete or Box) and ``max_steps``, or ``default_params`` with ``max_steps_in_episode``.
+    May be given: ``solved``, ``default_params``, ``num_states`` with ``state_id(state, params)``. ``step_env`` itself
+    must set ``truncated`` at the limit.
+    """
+
+    default_params: Any = None
+
+    def reset_env(self, key: Key, params: Any) -> tuple[PyTree, PyTree]:
+        """(obs, state) at the start of an episode."""
+        raise NotImplementedError
+
+    def step_env(self, key: Key, state: PyTree, action: Array, params: Any) -> tuple:
+        """(obs, state, reward, terminated, truncated, info) as the action produced them, without a reset."""
+        raise NotImplementedError
+
+    def reset(self, key: Key, params: Any = None) -> tuple[PyTree, PyTree]:
+        return strong(self.reset_env(key, params))
+
+    def step(self, key: Key, state: PyTree, action: Array, params: Any = None) -> tuple:
+        step_key, reset_key = jax.random.split(key)
+        next_obs, next_state, reward, terminated, truncated, info = self.step_env(step_key, state, action, params)
+        next_obs, next_state, info = strong((next_obs, next_state, info))
+        reward = jnp.asarray(reward, jnp.float32)
+        terminated, truncated = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
+        obs, state = _where(terminated | truncated, self.reset(reset_key, params), (next_obs, next_state))
+        return obs, state, reward, terminated, truncated, {**info, "final_observation": next_obs}
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The tree with arrays for leaves and no weak types, so that a state looks the same after each step as after reset.
+
+    A state that begins as the Python number 0 would otherwise change its type at the first step, and every program
+    that carries it would be compiled twice.
+    """
+
+    def leaf(x):
+        x = jnp.asarray(x)
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def _where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def sample_action(actions: Discrete | Box, key: Key) -> Array:
+    """One uniform action: int32 ``[]`` or float32 ``[*A]``."""
+    if isinstance(actions, Discrete):
+        return jax.random.randint(key, (), 0, actions.n, jnp.int32)
+    return jax.random.uniform(key, actions.shape, jnp.float32, actions.low, actions.high)
+
+
+def task_of(env: Any, params: Any = None, name: str | None = None) -> Task:
+    """The Task of an environment object; observations that are not one array are flattened.
+
+    Raises UserError with a sentence for each part of the contract that is missing or cannot be used.
+    """
+    name = name or type(env).__name__
+    for method, arguments in (("reset", "key, params"), ("step", "key, state, action, params")):
+        if not callable(getattr(env, method, None)):
+            raise UserError(f"environment {name!r} has no method {method}({arguments})")
+    num_states, state_id = getattr(env, "num_states", None), getattr(env, "state_id", None)
+    if (num_states is None) != (state_id is None):
+        raise UserError(f"environment {name!r} must have both num_states and state_id(state, params), or neither")
+    actions, max_steps = _actions(name, env, params), _max_steps(name, env, params)
+    solved = _given(getattr(env, "solved", None), params)
+    example = _example(env, params)
+    if not jax.tree.leaves(example):
+        raise UserError(f"environment {name!r} returns an observation without any array from reset")
+    if not is_single(example):
+        env = FlattenObservation(env)
+        example = _example(env, params)
+    shape, dtype = tuple(example.shape), np.dtype(example.dtype)
+    return Task(name, env, params, actions, shape, dtype, max_steps, solved, num_states, state_id)
+
+
+def _example(env: Any, params: Any) -> PyTree:
+    return jax.eval_shape(lambda key: env.reset(key, params)[0], jax.random.key(0))
+
+
+def _given(attribute: Any, params: Any) -> Any:
+    return attribute(params) if callable(attribute) else attribute
+
+
+def _max_steps(name: str, env: Any, params: Any) -> int:
+    limit = _given(getattr(env, "max_steps", None), params)
+    limit = getattr(params, "max_steps_in_episode", None) if limit is None else limit
+    if limit is None:
+        raise UserError(f"environment {name!r} has no step limit: give it max_steps, or params.max_steps_in_episode")
+    if not (isinstance(limit, (int, float, np.integer)) and limit >= 1 and limit == limit // 1):
+        raise UserError(f"environment {name!r} has the step limit {limit!r}: it must be a whole number, at least 1")
+    return int(limit)
+
+
+def _actions(name: str, env: Any, params: Any) -> Discrete | Box:
+    space = getattr(env, "actions", None)
+    if space is None and callable(getattr(env, "action_space", None)):
+        space = env.action_space(params)
+    if space is None:
+        raise UserError(f"environment {name!r} has no actions: set Discrete(n) or Box(low, high, shape)")
+    if hasattr(space, "n"):
+        if int(space.n) < 1:
+            raise UserError(f"environment {name!r} has {space.n} actions: at least one is needed")
+        return Discrete(int(space.n))
+    if not (hasattr(space, "low") and hasattr(space, "high") and hasattr(space, "shape")):
+        raise UserError(f"environment {name!r} has actions of type {type(space).__name__}: use Discrete or Box")
+    bounds = np.unique(np.asarray(space.low)), np.unique(np.asarray(space.high))
+    if bounds[0].size != 1 or bounds[1].size != 1:
+        raise UserError(f"environment {name!r} has action bounds that differ between coordinates: rescale them to one")
+    low, high = float(bounds[0][0]), float(bounds[1][0])
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UserError(f"environment {name!r} has action bounds [{low}, {high}]: they must be finite, low below high")
+    return Box(low, high, tuple(int(size) for size in space.shape))

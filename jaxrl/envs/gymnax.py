@@ -1,0 +1,56 @@
+"""gymnax 1.0: every registered name as it is, and environments derived from gymnax's base class."""
+
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments.bsuite.deep_sea import DeepSea
+
+from jaxrl.envs.construct import construct
+from jaxrl.envs.contract import Task, strong
+from jaxrl.types import Array, Key, PyTree
+
+# reward_threshold in Gymnasium's registry (gymnasium/envs/__init__.py), for the published parameters.
+_SOLVED = {"CartPole-v1": 475.0, "Acrobot-v1": -100.0, "MountainCar-v0": -110.0, "MountainCarContinuous-v0": 90.0}
+
+
+def make(name: str, **kwargs: Any) -> Task:
+    """The task of a registered gymnax name, with gymnax's own defaults."""
+    return construct(name, gymnax.registration._registry[name], kwargs)
+
+
+class Gymnax:
+    """A gymnax environment with float32 rewards and no weak types.
+
+    gymnax already resets with a fresh key, reports ``final_observation``, and keeps truncation apart from termination.
+    Some of its environments have integer rewards (UmbrellaChain, BernoulliBandit) or a state whose weak types change at
+    the first step, which would compile every program twice.
+    """
+
+    def __init__(self, env: Any):
+        self.env = env
+        self.default_params = env.default_params
+        self.action_space = env.action_space
+        if isinstance(env, DeepSea):
+            # A column never exceeds its row, so the agent acts in a triangle of cells; row == size is terminal.
+            self.num_states = env.size * (env.size + 1) // 2
+            self.state_id = lambda state, params: state.row * (state.row + 1) // 2 + state.column
+
+    def solved(self, params: Any) -> float | None:
+        """The return that counts as solved, or None where nobody published one for these parameters."""
+        if type(self.env) is DeepSea:
+            # Ours: the treasure is worth 1, all moves to it cost unscaled_move_cost (0.99 in total by default), and
+            # every policy that misses the treasure earns at most 0.
+            return 0.9 if params.deterministic and params.unscaled_move_cost < 0.1 else None
+        own = type(self.env).__module__.startswith("gymnax.")
+        unchanged = jax.tree.all(jax.tree.map(np.array_equal, params, self.default_params))
+        return _SOLVED.get(self.env.name) if own and unchanged else None
+
+    def reset(self, key: Key, params: Any) -> tuple[Array, PyTree]:
+        return strong(self.env.reset(key, params))
+
+    def step(self, key: Key, state: PyTree, action: Array, params: Any) -> tuple:
+        obs, state, reward, terminated, truncated, info = strong(self.env.step(key, state, action, params))
+        return obs, state, jnp.asarray(reward, jnp.float32), terminated, truncated, info

@@ -1,0 +1,73 @@
+"""Leaves and lifts from which bonuses are built."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.networks import over
+from jaxrl.types import Episodic, Features, IntrinsicReward
+
+
+def stateless(bonus) -> IntrinsicReward:
+    """A bonus computed from the batch alone, `bonus`: batch -> ``[T, N]`` float32. Learns and remembers nothing."""
+
+    def init(key, example):
+        return (), ()
+
+    def label(state, memory, batch):
+        return (), bonus(batch), ()
+
+    def update(key, state, memory, batch, trace):
+        return (), {}
+
+    return IntrinsicReward(init, label, update)
+
+
+def episodic(features: Features, rule: Episodic) -> IntrinsicReward:
+    """Lift `rule`, written for one environment and one step, over ``[T, N]`` on top of `features`.
+
+    Memory starts afresh where `first`, before the transition is scored, from the features of the opening observation;
+    the bonus scores next_obs. Everything is embedded in one batched call; only the rule's recursion is scanned. It
+    may start anywhere in an episode: labelling T steps or twice T/2 gives the same bonuses.
+    """
+
+    def init(key, example):
+        state = features.init(key, example)
+        return state, jax.vmap(rule.init)(over(features.embed, 1)(state, example.obs))
+
+    def label(state, memory, batch):
+        embed = over(features.embed, 2)
+        opening, arrived = embed(state, batch.obs), embed(state, batch.next_obs)
+
+        def one_env(memory, first, x0, x):
+            fresh = rule.reset(memory, x0)
+            # Fields that reset leaves alone are the same array in both branches, so a large buffer is never copied.
+            memory = jax.tree.map(lambda new, old: old if new is old else jnp.where(first, new, old), fresh, memory)
+            return rule.step(memory, x)
+
+        def step(memory, inputs):
+            return jax.vmap(one_env)(memory, *inputs)
+
+        memory, bonus = jax.lax.scan(step, memory, (batch.first, opening, arrived))
+        return memory, bonus, ()
+
+    def update(key, state, memory, batch, trace):
+        return features.update(key, state, batch)
+
+    return IntrinsicReward(init, label, update)
+
+
+def require_memoryless(reward: IntrinsicReward, example) -> IntrinsicReward:
+    """`reward` itself if its bonus depends on no environment's past, so that replayed transitions may be relabelled.
+
+    Raises:
+        ValueError: its memory is not empty for `example`, a Transition ``[N, ...]``.
+    """
+    memory = jax.eval_shape(reward.init, jax.random.key(0), example)[1]
+    held = jax.tree_util.tree_leaves_with_path(memory)
+    if held:
+        what = ", ".join(f"{jax.tree_util.keystr(path) or 'memory'} {leaf.shape}" for path, leaf in held[:3])
+        raise ValueError(
+            f"this bonus keeps a memory of each environment's past ({what}), so replayed transitions cannot be "
+            "relabelled with it; use a bonus without memory, or label transitions when they are collected"
+        )
+    return reward

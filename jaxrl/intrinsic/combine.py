@@ -1,0 +1,140 @@
+"""Combinators: bonuses made of bonuses. State, memory and trace are tuples of the children's.
+
+They take built parts, never the parts' arguments. A child's metrics are prefixed with its position.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, IntrinsicReward, PyTree
+
+
+def _together(rewards, reduce) -> IntrinsicReward:
+    if not rewards:
+        raise ValueError("add and product need at least one bonus")
+
+    def init(key, example):
+        made = [r.init(k, example) for r, k in zip(rewards, jax.random.split(key, len(rewards)), strict=True)]
+        return tuple(s for s, _ in made), tuple(m for _, m in made)
+
+    def label(state, memory, batch):
+        out = [r.label(s, m, batch) for r, s, m in zip(rewards, state, memory, strict=True)]
+        return tuple(m for m, _, _ in out), reduce([b for _, b, _ in out]), tuple(t for _, _, t in out)
+
+    def update(key, state, memory, batch, trace):
+        keys = jax.random.split(key, len(rewards))
+        out = [r.update(*a, batch, t) for r, *a, t in zip(rewards, keys, state, memory, trace, strict=True)]
+        metrics = {f"{i}/{name}": value for i, (_, m) in enumerate(out) for name, value in m.items()}
+        return tuple(s for s, _ in out), metrics
+
+    return IntrinsicReward(init, label, update)
+
+
+def add(*rewards: IntrinsicReward) -> IntrinsicReward:
+    """Sum of the children's bonuses."""
+    return _together(rewards, sum)
+
+
+def product(*rewards: IntrinsicReward) -> IntrinsicReward:
+    """Product of the children's bonuses, e.g. global x episodic (Henaff et al. 2023, arXiv:2306.03236)."""
+    return _together(rewards, math.prod)
+
+
+def map_bonus(reward: IntrinsicReward, function) -> IntrinsicReward:
+    """Apply an elementwise `function` to the bonus ``[T, N]``."""
+
+    def label(state, memory, batch):
+        memory, bonus, trace = reward.label(state, memory, batch)
+        return memory, function(bonus), trace
+
+    return reward._replace(label=label)
+
+
+def scale(reward: IntrinsicReward, factor) -> IntrinsicReward:
+    """The bonus times `factor`, a number that may be traced."""
+    return map_bonus(reward, lambda bonus: factor * bonus)
+
+
+def difference(reward: IntrinsicReward, alpha=0.5) -> IntrinsicReward:
+    """max(b(next_obs) - alpha * b(obs), 0), the frontier bonus of NovelD (Zhang et al. 2021, eq. 3).
+
+    `reward` must read next_obs alone. Its memory advances by the pass over next_obs.
+    """
+
+    def label(state, memory, batch):
+        _, before, _ = reward.label(state, memory, batch._replace(next_obs=batch.obs))
+        memory, after, trace = reward.label(state, memory, batch)
+        return memory, jnp.maximum(after - alpha * before, 0.0), trace
+
+    return reward._replace(label=label)
+
+
+class AnnealState(NamedTuple):
+    updates: Array  # () int32
+    inner: PyTree
+
+
+def anneal(reward: IntrinsicReward, schedule) -> IntrinsicReward:
+    """The bonus times `schedule(u)`, u the number of updates so far (int32), e.g. an optax schedule."""
+
+    def init(key, example):
+        state, memory = reward.init(key, example)
+        return AnnealState(jnp.int32(0), state), memory
+
+    def label(state, memory, batch):
+        memory, bonus, trace = reward.label(state.inner, memory, batch)
+        return memory, schedule(state.updates) * bonus, trace
+
+    def update(key, state, memory, batch, trace):
+        inner, metrics = reward.update(key, state.inner, memory, batch, trace)
+        return AnnealState(state.updates + 1, inner), metrics
+
+    return IntrinsicReward(init, label, update)
+
+
+class SelectState(NamedTuple):
+    arm: Array  # () int32  the child that pays now
+    pulls: Array  # [K] float32  how often each was chosen
+    value: Array  # [K] float32  mean score of each
+    children: PyTree
+
+
+def select(*rewards: IntrinsicReward, score, exploration=1.0) -> IntrinsicReward:
+    """One child pays per batch, chosen by UCB1 over scores (the bandit of AIRS, Yuan et al. 2023, arXiv:2301.10886).
+
+    Every child labels, so that memories stay in step (under vmap a branch costs both sides anyway), but only the
+    child that paid learns from the batch.
+
+    Args:
+        rewards: at least two children. score: batch -> () float, what the chosen child earned (AIRS: task return).
+        exploration: weight of UCB's sqrt(log(total) / pulls) term; may be traced.
+    """
+    if len(rewards) < 2:
+        raise ValueError(f"select needs at least two bonuses to choose from, got {len(rewards)}")
+    together = _together(rewards, lambda bonuses: jnp.stack(bonuses, -1))
+
+    def init(key, example):
+        children, memory = together.init(key, example)
+        zeros = jnp.zeros(len(rewards))
+        return SelectState(jnp.int32(0), zeros, zeros, children), memory
+
+    def label(state, memory, batch):
+        memory, bonuses, trace = together.label(state.children, memory, batch)
+        return memory, bonuses[..., state.arm], trace
+
+    def update(key, state, memory, batch, trace):
+        learned, metrics = together.update(key, state.children, memory, batch, trace)
+        children = tuple(
+            jax.tree.map(lambda new, old, i=i: jnp.where(state.arm == i, new, old), new, old)
+            for i, (new, old) in enumerate(zip(learned, state.children, strict=True))
+        )
+        pulls = state.pulls.at[state.arm].add(1.0)
+        value = state.value.at[state.arm].add((score(batch) - state.value[state.arm]) / pulls[state.arm])
+        bound = value + exploration * jnp.sqrt(jnp.log(pulls.sum()) / jnp.maximum(pulls, 1.0))
+        arm = jnp.where(pulls > 0, bound, jnp.inf).argmax().astype(jnp.int32)  # untried arms first, in order
+        return SelectState(arm, pulls, value, children), {**metrics, "select/arm": state.arm.astype(jnp.float32)}
+
+    return IntrinsicReward(init, label, update)

@@ -1,0 +1,94 @@
+"""Networks in flax.linen, seen by the rest only through `init` and `apply`: params are plain dicts of arrays.
+
+A network is written for ONE observation; `over` maps it over the leading axes of a batch (XLA makes one matrix product
+of it).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Key
+
+
+def orthogonal(scale: float = 1.0):
+    """Haar-random (semi-)orthogonal initialiser without QR: safe under vmap, on every backend.
+
+    The polar factor of a Gaussian matrix is Haar distributed, as the sign-corrected Q of its QR is; the Newton-Schulz
+    iteration X <- (3 X - X X^T X) / 2 (Higham 2008, section 8.3) reaches it by matrix products alone. A batched QR
+    blocks XLA's CPU thread pool for ever on two cores.
+
+    Singular values start in (0, 1] and the small ones grow by 3/2 a round, so 48 rounds lift 1e-8 to one.
+    """
+
+    def init(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
+        columns = shape[-1]
+        rows = math.prod(shape[:-1])
+        x = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
+        x = x / jnp.linalg.norm(x)
+        product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # noqa: E731
+        x = jax.lax.fori_loop(0, 48, lambda _, x: 1.5 * x - 0.5 * product(x, product(x.T, x)), x)
+        x = x if rows >= columns else x.T
+        return (scale * x).reshape(shape).astype(dtype)
+
+    return init
+
+
+class MLP(nn.Module):
+    """``[*O] -> [out]``: observation flattened to float32, hidden layers, linear output."""
+
+    hidden: tuple[int, ...]
+    out: int
+    out_scale: float = 1.0
+    activation: str = "tanh"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(-1).astype(jnp.float32)
+        for width in self.hidden:
+            x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=orthogonal(2**0.5))(x))
+        return nn.Dense(self.out, kernel_init=orthogonal(self.out_scale))(x)
+
+
+class Conv(nn.Module):
+    """``[H, W, C] -> [out]``: three convolutions, then the hidden layers, linear output.
+
+    From 36 pixels a side on, the 8-4-3 kernels with strides 4-2-1 of Mnih et al. 2015; below (MinAtar, grids) 3x3
+    kernels with stride 1 (ours). uint8 pixels are divided by 255.
+    """
+
+    hidden: tuple[int, ...]
+    out: int
+    out_scale: float = 1.0
+    activation: str = "relu"
+    channels: tuple[int, ...] = (32, 64, 64)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        large = min(x.shape[:2]) >= 36
+        x = x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
+        for width, kernel, stride in zip(self.channels, (8, 4, 3), (4, 2, 1), strict=True):
+            kernel, stride, padding = (kernel, stride, "VALID") if large else (3, 1, "SAME")
+            x = nn.Conv(
+                width, (kernel, kernel), (stride, stride), padding=padding, kernel_init=orthogonal(2**0.5)
+            )(x)
+            x = ACTIVATIONS[self.activation](x)
+        return MLP(self.hidden, self.out, self.out_scale, self.activation)(x)
+
+
+ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
+
+
+def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation: str = "tanh") -> nn.Module:
+    """The module for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``."""
+    return {"mlp": MLP, "conv": Conv}[torso](hidden, out, out_scale, activation)
+
+
+def over(function: Callable, axes: int) -> Callable:
+    """`function(shared, one)` mapped over `axes` leading axes of `one`."""
+    for _ in range(axes):
+        function = jax.vmap(function, in_axes=(None, 0))
+    return function

@@ -1,0 +1,349 @@
+"""What a factory takes, read from its source: naming a bonus or an agent needs neither jax nor the user's package.
+
+The convention of every factory: a positional parameter with a default is a number that may be swept; a keyword-only
+parameter is static; a parameter without a default is supplied by the builder; `*rewards` are the parts of a combinator.
+The comment that ends a parameter's line is its help.
+
+Also here: fingerprints of source code, blind to comments, docstrings and layout.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import io
+import math
+import os
+import textwrap
+import tokenize
+import types
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrl.errors import UserError, unknown
+
+PACKAGE = Path(__file__).parent
+WITHOUT_EFFECT_ON_NUMBERS = ("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results")
+NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
+
+
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a word",
+    tuple: "a list of numbers",
+}
+
+
+class Signature(NamedTuple):
+    swept: dict[str, float]  # positional, with a number as default: may be traced
+    static: dict[str, Any]  # keyword-only, with a literal default
+    supplied: tuple[str, ...]  # without default: the builder gives them
+    rewards: bool  # takes `*rewards`
+    help: dict[str, str]
+    doc: str  # first line of the module's docstring
+
+
+def signature(factory: str | Callable) -> Signature:
+    """The signature of a function, or of a reference ``"package.module:name"`` whose module is not executed.
+
+    A keyword-only parameter whose default is not a literal keeps it and cannot be set by name.
+    Raises UserError when the module or the name cannot be found, or a swept parameter's default is not a number.
+    """
+    return _of_object(factory) if callable(factory) else _of_reference(factory)
+
+
+def check_reference(reference: str) -> None:
+    """Raises UserError unless the module of ``"package.module:name"`` exists and binds the name."""
+    module, name = _split(reference)
+    if name not in (bound := _bound_names(_parsed(_locate(module)))):
+        raise unknown(f"{module} name", name, bound)
+
+
+def source_fingerprint(source: str | Callable) -> str:
+    """SHA-256 of the code behind a reference or a function or class: hex string.
+
+    A reference, or an object that one could name, covers its module and, transitively, the modules beside it that it
+    imports. An object of a script, a notebook cell or another function covers its own source only; a function that
+    closes over a variable is refused, because its source does not show the value.
+    """
+    if not isinstance(source, str):
+        reference = identity(source)
+        if source.__module__ == "__main__" or source.__qualname__ != source.__name__:
+            return hashlib.sha256(_code(ast.parse(_source_of(source))).encode()).hexdigest()
+        source = reference
+    digest = hashlib.sha256()
+    for module, path in sorted(_with_local_imports(_split(source)[0]).items()):
+        digest.update(f"{module}\n{_code(_parsed(path))}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """SHA-256 of every module of jaxrl that can change a number and the versions of what computes it: hex string."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        if relative.parts[0] not in WITHOUT_EFFECT_ON_NUMBERS:
+            digest.update(f"{relative.as_posix()}\n{_code(_parsed(path))}\n".encode())
+    for name, version in installed(NUMERIC_DEPENDENCIES).items():
+        digest.update(f"{name}=={version}\n".encode())
+    return digest.hexdigest()
+
+
+def installed(names: tuple[str, ...]) -> dict[str, str | None]:
+    """The installed version of each distribution, None where it is absent."""
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def coerce(name: str, value: Any, default: Any) -> Any:
+    """`value` in the type of `default`; raises UserError when it has no such meaning."""
+    fault = UserError(
+        f"{name} = {value!r}: expected {_KINDS.get(type(default), 'a value')}, as its default {default!r} is"
+    )
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise fault
+    elif isinstance(default, (int, float)):
+        value = _coerce_number(value, whole=isinstance(default, int), fault=fault)
+    elif isinstance(default, tuple):
+        if not isinstance(value, (tuple, list)):
+            raise fault
+        value = tuple(coerce(name, item, default[0]) if default else item for item in value)
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise fault
+    elif not is_literal(value):
+        raise fault
+    return value
+
+
+def _coerce_number(value: Any, whole: bool, fault: UserError) -> float | int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise fault from None
+    if isinstance(value, bool) or not math.isfinite(number) or (whole and not number.is_integer()):
+        raise fault
+    return int(number) if whole else number + 0.0  # -0.0 becomes 0.0: equal numbers, one spelling
+
+
+def identity(thing: Any) -> str:
+    """``"module:name"`` of a named function or class; raises UserError for anything without a name and a source."""
+    if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+        raise UserError(
+            f"{thing!r} is neither a function nor a class: its source cannot be read back, "
+            "so results could not say what made them. Pass the class (with env_args) or a function"
+        )
+    if not thing.__name__.isidentifier():
+        raise UserError(f"a lambda in module {thing.__module__!r} has no name: write it with `def`")
+    return f"{thing.__module__}:{thing.__name__}"
+
+
+def _split(reference: str) -> tuple[str, str]:
+    module, colon, name = reference.partition(":")
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"reference {reference!r} is not of the form 'package.module:name'")
+    return module, name
+
+
+def _locate(module: str) -> Path:
+    """The file of a module, found without executing any package on the way."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # already imported and without a spec, as `__main__` is
+        spec = None
+    spec = spec or PathFinder.find_spec(top, [os.getcwd()])
+    name = top
+    for part in rest:
+        name = f"{name}.{part}"
+        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        raise UserError(f"there is no Python source for module {module!r} on sys.path or in the current directory")
+    return Path(spec.origin)
+
+
+def _parsed(path: Path) -> ast.Module:
+    return _parsed_version(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_version(path: Path, mtime_ns: int) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(target.id for target in targets if isinstance(target, ast.Name))
+    return names
+
+
+def _of_reference(reference: str) -> Signature:
+    check_reference(reference)
+    module, name = _split(reference)
+    path = _locate(module)
+    tree = _parsed(path)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _of_definition(reference, node, tree, path)
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _of_reference(f"{_absolute(node, module, path)}:{alias.name}")
+    raise UserError(f"{reference!r} is not defined by `def`: a factory is a plain function")
+
+
+def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
+    """The full name of the module that a `from ... import` reads."""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    parent = package[: len(package) - node.level + 1] if node.level else []
+    return ".".join([*parent, *([node.module] if node.module else [])])
+
+
+def _of_definition(reference: str, node: ast.FunctionDef, tree: ast.Module, path: Path) -> Signature:
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    unset = [None] * (len(positional) - len(arguments.defaults))
+    swept, static, supplied = {}, {}, []
+    for argument, default in zip(positional, [*unset, *arguments.defaults], strict=True):
+        if default is None:
+            supplied.append(argument.arg)
+        else:
+            swept[argument.arg] = _number(reference, argument.arg, _literal(default))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if default is None:
+            supplied.append(argument.arg)
+        elif is_literal(value := _literal(default)):
+            static[argument.arg] = value
+    lines = [argument.lineno for argument in (*positional, *arguments.kwonlyargs)]
+    comments = _comments(path)
+    described = {
+        argument.arg: comments[argument.lineno]
+        for argument in (*positional, *arguments.kwonlyargs)
+        if lines.count(argument.lineno) == 1 and argument.lineno != node.lineno and argument.lineno in comments
+    }
+    doc = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Signature(swept, static, tuple(supplied), arguments.vararg is not None, described, doc)
+
+
+def _of_object(factory: Callable) -> Signature:
+    swept, static, supplied, rewards = {}, {}, [], False
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            rewards = True
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        elif parameter.default is parameter.empty:
+            supplied.append(name)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            if is_literal(parameter.default):
+                static[name] = parameter.default
+        else:
+            swept[name] = _number(identity(factory), name, parameter.default)
+    return Signature(swept, static, tuple(supplied), rewards, {}, (inspect.getdoc(factory) or "").partition("\n")[0])
+
+
+_NOT_LITERAL = object()
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return _NOT_LITERAL
+
+
+def is_literal(value: Any) -> bool:
+    """True for None, a bool, a word, a finite number, and lists of these: what JSON keeps and a hash can rely on."""
+    if isinstance(value, (tuple, list)):
+        return all(map(is_literal, value))
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _number(reference: str, name: str, default: Any) -> float:
+    if isinstance(default, bool) or not isinstance(default, (int, float)):
+        raise UserError(
+            f"parameter {name!r} of {reference!r} is positional, so it can be swept, but its default is not a number: "
+            "make it keyword-only (after `*`)"
+        )
+    return float(default)
+
+
+def _comments(path: Path) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _with_local_imports(module: str) -> dict[str, Path]:
+    """The module and, transitively, every module it imports from the directory it was found in; name -> file.
+
+    Installed packages count as their versions do, not line by line, unless the module is inside one.
+    """
+    top = module.split(".")[0]
+    root = _locate(module).parents[module.count(".") + (_locate(module).name == "__init__.py")]
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        try:
+            path = _locate(name)
+        except UserError:  # the name of a function, a built-in or compiled module
+            continue
+        local = path.is_relative_to(root) and "site-packages" not in path.parts
+        if name in found or name.split(".")[0] == "jaxrl" or not (local or name.split(".")[0] == top):
+            continue
+        found[name] = path
+        for node in ast.walk(_parsed(path)):
+            if isinstance(node, ast.Import):
+                waiting.extend(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                origin = _absolute(node, name, path)
+                waiting.extend([origin, *(f"{origin}.{alias.name}" for alias in node.names)])
+    return found
+
+
+def _code(tree: ast.Module) -> str:
+    """The code of a module without comments, docstrings or layout."""
+    tree = ast.parse(ast.unparse(tree))  # a copy: the parsed tree is cached, and its docstrings are read elsewhere
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _source_of(thing: Callable) -> str:
+    name = identity(thing)
+    try:
+        source = textwrap.dedent(inspect.getsource(thing))
+    except (OSError, TypeError):
+        raise UserError(f"the source of {name!r} cannot be read: put it in a file or a notebook cell") from None
+    if inspect.isfunction(thing):
+        for variable, value in inspect.getclosurevars(thing).nonlocals.items():
+            if not isinstance(value, types.ModuleType):
+                raise UserError(
+                    f"{name!r} closes over {variable!r}, whose value its source does not show: make it a parameter"
+                )
+    return source

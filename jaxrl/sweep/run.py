@@ -1,0 +1,254 @@
+"""The in-process executor: plan, compile, run, commit, chunk after chunk, on this process's devices.
+
+A Python loop over compiled segments of a few seconds carries progress, evaluation and the census of diverged lanes;
+nothing calls back from inside a program. A chunk counts once its manifest is committed; stopping at any moment loses
+at most the running chunk, and running again does only what is missing.
+"""
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.results import store
+from jaxrl.signatures import NUMERIC_DEPENDENCIES, code_fingerprint, installed
+from jaxrl.sweep.lanes import (
+    Packing,
+    compiled_bytes,
+    keys_of,
+    lanes_of,
+    memory_limit,
+    packing_for,
+    padded,
+    stacked,
+    state_bytes,
+)
+from jaxrl.sweep.plan import Chunk, plan, programs, split
+from jaxrl.sweep.program import Program, build
+from jaxrl.sweep.spec import Spec, iterations
+from jaxrl.types import PyTree
+
+SEGMENT_STEPS = 2_000_000  # ours: environment steps, all lanes together, between two looks at a running program
+MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
+
+
+class Summary(NamedTuple):
+    """What a call of `run` did."""
+
+    lanes: int  # of the whole spec
+    skipped: int  # committed before
+    chunks: tuple[Path, ...]  # committed by this call
+    diverged: tuple[str, ...]  # lane ids among them
+    steps: int  # environment steps made, evaluation and warm-up not counted
+    compile_seconds: float
+    run_seconds: float
+
+
+def run(
+    spec: Spec, out: str | Path, *, at_once: int | None = None, on_event: Callable[[dict], None] = lambda event: None
+) -> Summary:
+    """Run every lane of `spec` that is not committed under `out` yet.
+
+    Args:
+        at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
+        on_event: gets dicts with a `kind`:
+            plan      programs, lanes, skipped, bytes (the states of all lanes to run)
+            note      text
+            compile   program (number, from 1), seconds, bytes (per device, everything the program needs)
+            progress  done_steps, total_steps, steps_per_s, mean_return (NaN while no episode has ended)
+            chunk     path, lanes, diverged (tuple of lane ids)
+    """
+    out, code = Path(out), code_fingerprint()
+    everything = store.committed(out) if out.exists() else {}
+    mine = store.committed(out, code=code) if out.exists() else {}
+    if foreign := len(everything.keys() - mine.keys()):
+        text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
+        on_event({"kind": "note", "text": text})
+    todo = plan(spec, mine, MAX_CHUNK_LANES)
+    groups = programs(lane for chunk in todo.chunks for lane in chunk.lanes)
+    queue: deque[tuple[int, Program, Chunk]] = deque()
+    held = 0
+    for number, (static, waiting) in enumerate(groups, 1):
+        program = build(static, spec.objects)
+        held += len(waiting) * state_bytes(program, waiting[0].values)
+        queue.extend((number, program, chunk) for chunk in split(waiting, MAX_CHUNK_LANES))
+    on_event(
+        {"kind": "plan", "programs": len(groups), "lanes": todo.lanes, "skipped": todo.skipped, "bytes": held}
+    )
+    ledger = _Ledger(sum(len(chunk.lanes) * steps_of(chunk.program) for _, _, chunk in queue), on_event)
+    paths: list[Path] = []
+    diverged: list[str] = []
+    while queue:
+        number, program, chunk = queue.popleft()
+        finished = _run_chunk(number, program, chunk, at_once, code, ledger)
+        if finished is None:  # too large for the device: halves of it, whose lanes keep their ids
+            halves = split(chunk.lanes, -(-len(chunk.lanes) // 2))
+            queue.extendleft((number, program, half) for half in reversed(halves))
+            continue
+        paths.append(store.write_chunk(out, finished))
+        bad = tuple(lane["lane"] for lane in finished.lanes if lane["status"] == "diverged")
+        diverged.extend(bad)
+        on_event({"kind": "chunk", "path": paths[-1], "lanes": len(chunk.lanes), "diverged": bad})
+    return Summary(
+        todo.lanes, todo.skipped, tuple(paths), tuple(diverged), ledger.steps, ledger.compiling, ledger.running
+    )
+
+
+def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event: None, **fields: Any):
+    """Run the spec that the keyword arguments describe (see `jaxrl.sweep.spec.spec`) and return the curves of `out`.
+
+    Returns:
+        xarray.Dataset over (swept names..., seed, iteration), as `jaxrl.results.curves` gives it.
+    """
+    from jaxrl.results.query import curves
+    from jaxrl.sweep.spec import spec
+
+    run(spec(**fields), out, at_once=at_once, on_event=on_event)
+    return curves(out)
+
+
+def steps_of(static: dict) -> int:
+    """Environment steps that a lane makes: whole iterations only."""
+    return iterations(static) * static["num_envs"] * static["num_steps"]
+
+
+@dataclasses.dataclass
+class _Ledger:
+    """Seconds and steps of a call of `run`, and the voice that tells of them."""
+
+    total: int
+    tell: Callable[[dict], None]
+    steps: int = 0
+    compiling: float = 0.0
+    running: float = 0.0
+
+    def progress(self, steps: int, seconds: float, mean_return: float) -> None:
+        self.steps += steps
+        self.running += seconds
+        rate = self.steps / max(self.running, 1e-9)
+        self.tell(
+            {
+                "kind": "progress",
+                "done_steps": self.steps,
+                "total_steps": self.total,
+                "steps_per_s": rate,
+                "mean_return": mean_return,
+            }
+        )
+
+
+def _run_chunk(
+    number: int, program: Program, chunk: Chunk, at_once: int | None, code: str, ledger: _Ledger
+) -> store.Chunk | None:
+    """The finished chunk, or None when its program does not fit the device's memory and can be halved."""
+    static, count = chunk.program, len(chunk.lanes)
+    started, clock = datetime.now(UTC), time.monotonic()
+    packing = packing_for(count, at_once)
+    values = stacked([lane.values for lane in chunk.lanes])
+    values, keys = padded((values, keys_of([lane.seed for lane in chunk.lanes])), packing.devices)
+    last = iterations(static)
+    rows_per_iteration = static["num_envs"] * static["num_steps"]
+    marks = evaluation_points(last, static["evals"])
+    segment = max(1, min(last, SEGMENT_STEPS // (count * rows_per_iteration), marks[0] if marks else last))
+    lanes = lanes_of(program, packing, segment)
+
+    compiled_init = lanes.init.lower(values, keys).compile()
+    states = compiled_init(values, keys)
+    one_segment = lanes.run.lower(values, states, jnp.int32(1)).compile()
+    measure = lanes.evaluate.lower(values, keys, states).compile() if marks else None
+    needed = compiled_bytes(one_segment)
+    if needed > memory_limit() and count > 1:
+        return None
+    compile_seconds = time.monotonic() - clock
+    ledger.compiling += compile_seconds
+    ledger.tell({"kind": "compile", "program": number, "seconds": compile_seconds, "bytes": needed})
+
+    curves: dict[str, np.ndarray] = {}
+
+    def record(rows: dict[str, Any], at: slice) -> None:
+        for name, row in rows.items():
+            curve = curves.setdefault(name, np.full((count, last), np.nan, np.float32))
+            curve[:, at] = np.asarray(row)[:count].reshape(count, -1)[:, : at.stop - at.start]
+
+    done = 0
+    run_clock = time.monotonic()
+    while done < last:
+        tick = time.monotonic()
+        ahead = next((mark for mark in marks if mark > done), last) - done
+        n = min(segment, ahead)
+        states, metrics = one_segment(values, states, jnp.int32(n))
+        record(metrics, slice(done, done + n))
+        done += n
+        if measure and done in marks:
+            k_evaluate = jax.vmap(lambda key: jax.random.fold_in(key, done))(keys)  # noqa: B023 - called at once
+            record(measure(values, k_evaluate, states), slice(done - 1, done))
+        ledger.progress(count * n * rows_per_iteration, time.monotonic() - tick, _mean(curves["return"][:, :done]))
+
+    finite = curves["finite"] > 0
+    rows = [
+        {
+            "lane": lane.id,
+            "seed": lane.seed,
+            "values": lane.values,
+            "status": "ok" if finite[i].all() else "diverged",
+            "first_bad_iteration": None if finite[i].all() else int(finite[i].argmin()) + 1,
+        }
+        for i, lane in enumerate(chunk.lanes)
+    ]
+    numbers = np.arange(1, last + 1)
+    return store.Chunk(
+        program=static,
+        lanes=rows,
+        iterations=numbers,
+        steps=numbers * rows_per_iteration,
+        curves=curves,
+        params={name: leaf[:count] for name, leaf in flat_arrays(states.agent).items()},
+        code=code,
+        timing={
+            "started": started.isoformat(timespec="seconds"),
+            "compile_seconds": round(compile_seconds, 3),
+            "run_seconds": round(time.monotonic() - run_clock, 3),
+        },
+        packing=dict(packing._asdict()),
+        environment=environment(packing),
+    )
+
+
+def evaluation_points(last: int, evals: int) -> list[int]:
+    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last one always; all if there are fewer."""
+    evals = min(evals, last)
+    return [round(last * (i + 1) / evals) for i in range(evals)]
+
+
+def flat_arrays(tree: PyTree) -> dict[str, np.ndarray]:
+    """Leaves by path, "params/actor/Dense_0/kernel", on the host."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+def environment(packing: Packing) -> dict:
+    """Versions and hardware, for the manifest."""
+    device = jax.local_devices()[0]
+    return {
+        "versions": installed(NUMERIC_DEPENDENCIES),
+        "backend": packing.backend,
+        "device_kind": device.device_kind,
+        "devices": jax.local_device_count(),
+        "prng": str(jax.random.key_impl(jax.random.key(0))),
+    }
+
+
+def _mean(returns: np.ndarray) -> float:
+    """Mean over lanes of the newest finished return of each; NaN while there is none."""
+    measured = np.isfinite(returns)
+    if not measured.any():
+        return float("nan")
+    newest = returns.shape[1] - 1 - measured[:, ::-1].argmax(1)
+    return float(np.mean(returns[np.arange(len(returns)), newest][measured.any(1)]))

@@ -1,0 +1,319 @@
+"""The schema of a run, and specs: which fields are fixed and which are swept. No jax here.
+
+The fields are those of `Config`, the parameters of the agent's factory (``lr``), and those of every bonus in the
+expression under its name (``rnd.lr``). *Traced* fields are numbers that differ between lanes of one compiled program;
+each combination of the other, *static* fields is a program of its own.
+"""
+
+import dataclasses
+import itertools
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jaxrl.agents
+import jaxrl.envs
+import jaxrl.intrinsic
+from jaxrl.errors import UserError, unknown
+from jaxrl.intrinsic.expression import Tree, canonical, parse, terms
+from jaxrl.signatures import Signature, check_reference, coerce, identity, is_literal, signature
+
+MAX_SEED = 2**32 - 1
+MAX_COMBINATIONS = 1_000_000
+
+
+class Field(NamedTuple):
+    default: Any
+    traced: bool = False
+    help: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # None is allowed
+
+
+def _field(default: Any, help: str, **rest: Any) -> Any:
+    described = Field(default, help=help, **rest)
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata={"field": described})
+    return dataclasses.field(default=default, metadata={"field": described})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    env: str = _field("DeepSea-bsuite", "environment: a name, or package.module:Name")
+    env_args: dict[str, Any] = _field({}, "arguments of the environment, NAME=VALUE")
+    bonus: str = _field("none", "bonus expression, as in '0.5 * rnd + e3b'")
+    agent: str = _field("ppo", "agent: a name, or package.module:name")
+    steps: int = _field(200_000, "environment steps per lane", low=1)
+    num_envs: int = _field(16, "environments per lane", low=1)
+    num_steps: int = _field(64, "steps of each environment between updates", low=1)
+    streams: str = _field("split", "one critic each for reward and bonus, or one sum", choices=("split", "sum"))
+    bonus_episodic: bool = _field(False, "the bonus return stops where an episode ends")
+    normalize_reward: bool = _field(False, "divide the extrinsic reward by the deviation of its return")
+    warmup: int | None = _field(
+        0, "random-policy iterations for normalisers; None: what the bonus needs", low=0, optional=True
+    )
+    evals: int = _field(10, "evaluation points per run", low=0)
+    eval_episodes: int = _field(16, "episodes per evaluation", low=1)
+    coef: float = _field(1.0, "weight of the bonus", traced=True)
+    discount: float = _field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1)
+    bonus_discount: float = _field(0.99, "discount of the bonus return", traced=True, low=0, high=1)
+
+
+CONFIG = {field.name: field.metadata["field"] for field in dataclasses.fields(Config)}
+# Bounds of agents' parameters, by their shared names; whatever is not here is unbounded.
+BOUNDS = {
+    "lr": (0, math.inf),
+    "clip": (0, math.inf),
+    "gae_lambda": (0, 1),
+    "max_grad_norm": (0, math.inf),
+    "anneal": (0, 1),
+    "epochs": (1, math.inf),
+    "minibatches": (1, math.inf),
+}
+STRUCTURAL = ("env", "env_args", "bonus", "agent")  # decide which other fields exist
+
+
+class Spec(NamedTuple):
+    name: str
+    seeds: tuple[int, ...]
+    fixed: dict[str, Any]
+    grid: dict[str, tuple]
+    objects: dict[str, Callable]  # Python environments, bonuses and agents by reference, outside of what is hashed
+
+
+def spec(
+    *,
+    name: str = "run",
+    seeds: int | str | Sequence[int] = 1,
+    grid: Mapping[str, Sequence] | None = None,
+    own: Sequence[Callable] = (),
+    **fixed: Any,
+) -> Spec:
+    """A checked spec: `fixed` fields, `grid` fields with the values to combine, seeds (8, "0:8" or a list).
+
+    `env`, `bonus` and `agent` may be Python classes or functions; those in `own` may be named inside bonus expressions.
+    Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
+    """
+    objects = {identity(thing): thing for thing in own}
+    grid = dict(grid or {})
+    for key, values in grid.items():
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) or not (values := tuple(values)):
+            raise UserError(f"grid field {key!r} = {values!r}: expected a list of at least one value")
+        if key in fixed:
+            raise UserError(f"field {key!r} is given twice, fixed and in the grid")
+        grid[key] = tuple(_by_reference(key, value, objects) for value in values)
+    fixed = {key: _by_reference(key, value, objects) for key, value in fixed.items()}
+    made = Spec(str(name), parse_seeds(seeds), fixed, grid, objects)
+    _check(made)
+    return made
+
+
+def load_toml(path: str | Path) -> Spec:
+    """The spec of a TOML file: `name`, `seeds`, tables `[fixed]` and `[grid]`; raises UserError naming the file."""
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"spec {str(path)!r} cannot be read: {error}") from None
+    for key in tables:
+        if key not in ("name", "seeds", "fixed", "grid"):
+            raise unknown(f"{path} entry", key, ("name", "seeds", "fixed", "grid"))
+    for key in ("fixed", "grid"):
+        if not isinstance(tables.get(key, {}), dict):
+            raise UserError(f"{path}: {key!r} must be a table, written [{key}]")
+    fixed, grid = _flat(tables.get("fixed", {})), _flat(tables.get("grid", {}))
+    for key in ("name", "seeds", "grid", "own"):
+        if key in fixed or key in grid:
+            raise UserError(f"{path}: {key!r} is not a field of a run; name and seeds stand above the tables")
+    return spec(name=tables.get("name", path.stem), seeds=tables.get("seeds", 1), grid=grid, **fixed)
+
+
+def schema(agent: str, bonus: Tree, objects: Mapping[str, Callable]) -> dict[str, Field]:
+    """Every field that a run with this agent and bonus has, by name."""
+    fields = _parameters("", agent_signature(agent, objects), {})
+    fields.update(CONFIG)
+    for call in terms(bonus):
+        known = signature(objects.get(call.reference, call.reference))
+        for key, field in _parameters(f"{call.name}.", known, call.keywords).items():
+            fields.setdefault(key, field)
+    return fields
+
+
+def agent_signature(agent: str, objects: Mapping[str, Callable] | None = None) -> Signature:
+    """The signature of an agent by catalogue name or reference."""
+    if ":" not in agent and agent not in jaxrl.agents.CATALOGUE:
+        raise unknown("agent", agent, jaxrl.agents.CATALOGUE)
+    reference = jaxrl.agents.CATALOGUE.get(agent, agent)
+    return signature((objects or {}).get(reference, reference))
+
+
+def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]]]]:
+    """Each program of a spec with the values that its lanes take, in an order that the grid's key order cannot change.
+
+    A grid field that a program does not have (``rnd.lr`` where the bonus is `none`) is left out of it.
+    """
+    if math.prod(len(values) for values in spec.grid.values()) > MAX_COMBINATIONS:
+        raise UserError(f"the grid has more than {MAX_COMBINATIONS:,} combinations")
+    for structure in _combinations(spec.grid, lambda key: key.partition(".")[0] in STRUCTURAL):
+        chosen = {**spec.fixed, **structure}
+        bonus = parse(coerce("bonus", chosen.get("bonus", CONFIG["bonus"].default), ""), spec.objects)
+        agent = coerce("agent", chosen.get("agent", CONFIG["agent"].default), "")
+        fields = schema(agent, bonus, spec.objects)
+        static = {key: field.default for key, field in fields.items() if not field.traced}
+        static |= {"agent": agent, "bonus": canonical(bonus), "env_args": _env_args(chosen)}
+        static["env"] = _checked_env(coerce("env", chosen.get("env", CONFIG["env"].default), ""), spec.objects)
+        free = {key: value for key, value in spec.fixed.items() if key in fields and key not in STRUCTURAL}
+        grid = {key: values for key, values in spec.grid.items() if key in fields and key not in STRUCTURAL}
+        traced = {key: field.default for key, field in fields.items() if field.traced}
+        traced |= {key: checked(key, value, fields[key]) for key, value in free.items() if key in traced}
+        static |= {key: checked(key, value, fields[key]) for key, value in free.items() if key in static}
+        all_values = [
+            {**traced, **{key: checked(key, value, fields[key]) for key, value in point.items()}}
+            for point in _combinations(grid, lambda key, fields=fields: fields[key].traced)
+        ]
+        for point in _combinations(grid, lambda key, fields=fields: not fields[key].traced):
+            program = {**static, **{key: checked(key, value, fields[key]) for key, value in point.items()}}
+            _check_together(program)
+            yield program, all_values
+
+
+def iterations(program: Mapping[str, Any]) -> int:
+    """Rollout-and-update iterations of a program: `steps // (num_envs * num_steps)`."""
+    return program["steps"] // (program["num_envs"] * program["num_steps"])
+
+
+def references(program: Mapping[str, Any], objects: Mapping[str, Callable]) -> list[str]:
+    """The user's own code that a program runs, sorted."""
+    named = [program["env"], program["agent"], *(call.reference for call in terms(parse(program["bonus"], objects)))]
+    catalogued = {*jaxrl.agents.CATALOGUE.values(), *jaxrl.intrinsic.CATALOGUE.values()}
+    return sorted({name for name in named if ":" in name} - catalogued)
+
+
+def checked(name: str, value: Any, field: Field) -> Any:
+    """`value` in the type and bounds of a field; raises UserError with a sentence."""
+    if value is None and field.optional:
+        return None
+    value = coerce(name, value, float(field.default) if field.traced else field.default)
+    if field.choices and value not in field.choices:
+        raise unknown(name, value, field.choices)
+    if isinstance(value, (int, float)) and not field.low <= value <= field.high:
+        raise UserError(f"{name} = {value!r}: {_bound(name, field)}")
+    return value
+
+
+def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
+    """Seeds from 8 (0 to 7), "0:8" or a list; distinct, in the order given."""
+    fault = UserError(f"seeds = {seeds!r}: expected a count, 'start:stop' or a list of whole numbers below 2**32")
+    try:
+        if isinstance(seeds, str):
+            bounds = [int(part) for part in seeds.split(":")]
+            seeds = range(*bounds) if len(bounds) in (1, 2) else ()
+        elif isinstance(seeds, int) and not isinstance(seeds, bool):
+            seeds = range(seeds)
+        if isinstance(seeds, range) and len(seeds) > MAX_COMBINATIONS:
+            raise fault
+        found = tuple(dict.fromkeys(coerce("seeds", seed, 0) for seed in seeds))  # type: ignore[union-attr]
+    except (TypeError, ValueError):
+        raise fault from None
+    if not found or min(found) < 0 or max(found) > MAX_SEED:
+        raise fault
+    return found
+
+
+def _check(spec: Spec) -> None:
+    """Resolves everything once, and refuses a key that no program of the spec has."""
+    known: set[str] = set(CONFIG)
+    written: set[str] = set()
+    bonuses = spec.grid.get("bonus", (spec.fixed.get("bonus", CONFIG["bonus"].default),))
+    agents = spec.grid.get("agent", (spec.fixed.get("agent", CONFIG["agent"].default),))
+    for bonus in bonuses:
+        tree = parse(coerce("bonus", bonus, ""), spec.objects)
+        written |= {f"{call.name}.{keyword}" for call in terms(tree) for keyword in call.keywords}
+        for agent in agents:
+            known |= set(schema(coerce("agent", agent, ""), tree, spec.objects))
+    for key in (*spec.fixed, *spec.grid):
+        if key not in known and not (key.startswith("env_args.") and len(key) > len("env_args.")):
+            if key in written:
+                raise UserError(f"field {key!r} is given twice, by itself and inside the bonus expression")
+            raise unknown("field", key, known)
+    for _ in settings(spec):
+        pass
+
+
+def _check_together(program: Mapping[str, Any]) -> None:
+    batch = program["num_envs"] * program["num_steps"]
+    if program["steps"] < batch:
+        raise UserError(f"steps = {program['steps']}: must be at least num_envs * num_steps = {batch}, one iteration")
+    if program["evals"] > iterations(program):
+        raise UserError(f"evals = {program['evals']}: must be at most the number of iterations, {iterations(program)}")
+    minibatches = program.get("minibatches", 1)
+    if batch % minibatches:
+        raise UserError(f"minibatches = {minibatches}: must divide num_envs * num_steps = {batch}")
+
+
+def _parameters(prefix: str, known: Signature, written: Mapping[str, Any]) -> dict[str, Field]:
+    described = {
+        **{key: Field(default, traced=True) for key, default in known.swept.items()},
+        **{key: Field(default, optional=default is None) for key, default in known.static.items()},
+    }
+    return {
+        prefix + key: field._replace(
+            help=known.help.get(key, ""),
+            **(dict(zip(("low", "high"), BOUNDS[key], strict=True)) if key in BOUNDS else {}),
+        )
+        for key, field in described.items()
+        if key not in written
+    }
+
+
+def _combinations(grid: Mapping[str, tuple], chosen: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    keys = sorted(key for key in grid if chosen(key))
+    for values in itertools.product(*(grid[key] for key in keys)):
+        yield dict(zip(keys, values, strict=True))
+
+
+def _by_reference(key: str, value: Any, objects: dict[str, Callable]) -> Any:
+    """Classes and functions become references; the object itself is kept in `objects`."""
+    if key not in ("env", "bonus", "agent") or is_literal(value):
+        return value
+    reference = identity(value)
+    if objects.setdefault(reference, value) is not value:
+        raise UserError(f"two different objects are called {reference!r}: rename one")
+    return reference
+
+
+def _env_args(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = chosen.get("env_args", {})
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"env_args = {arguments!r}: expected a table of NAME = VALUE")
+    dotted = {key.partition(".")[2]: value for key, value in chosen.items() if key.startswith("env_args.")}
+    for key, value in {**arguments, **dotted}.items():
+        if not is_literal(value):
+            raise UserError(f"env_args.{key} = {value!r}: expected a number, a word, True or False, or a list of those")
+    return dict(sorted({**arguments, **dotted}.items()))
+
+
+def _checked_env(env: str, objects: Mapping[str, Callable]) -> str:
+    if env not in objects:
+        jaxrl.envs.check_name(env)
+        if ":" in env:
+            check_reference(env)
+    return env
+
+
+def _bound(name: str, field: Field) -> str:
+    if field.high == math.inf:
+        return f"must be at least {field.low:g}"
+    return f"must be in [{field.low:g}, {field.high:g}]"
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested TOML tables as dotted names, so that `rnd.lr = 1e-3` and `"rnd.lr" = 1e-3` are the same."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

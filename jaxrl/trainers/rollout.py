@@ -1,0 +1,74 @@
+"""The one place where an environment is mapped over N copies and stepped through time."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs.contract import Task
+from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
+
+
+class EnvCarry(NamedTuple):
+    """Where N environments stand between rollouts."""
+
+    state: PyTree  # [N, ...]
+    obs: Array  # [N, *O]
+    first: Array  # [N] bool
+    returns: Array  # [N] float32  extrinsic return of the running episodes so far
+    lengths: Array  # [N] int32
+
+
+def start(key: Key, task: Task, num_envs: int) -> EnvCarry:
+    """N environments at the start of an episode."""
+    obs, state = jax.vmap(task.env.reset, (0, None))(jax.random.split(key, num_envs), task.params)
+    zeros = jnp.zeros(num_envs)
+    return EnvCarry(state, obs, jnp.ones(num_envs, bool), zeros, zeros.astype(jnp.int32))
+
+
+def example_of(task: Task, num_envs: int) -> Transition:
+    """A Transition ``[N, ...]`` of zeros: what `init` of agents and bonuses is built from."""
+    obs = jnp.zeros((num_envs, *task.obs_shape), task.obs_dtype)
+    if isinstance(task.actions, Box):
+        action = jnp.zeros((num_envs, *task.actions.shape))
+    else:
+        action = jnp.zeros(num_envs, jnp.int32)
+    flags = jnp.zeros(num_envs, bool)
+    return Transition(obs, action, jnp.zeros(num_envs), obs, flags, flags, flags, ())
+
+
+def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvCarry, num_steps: int):
+    """Let `agent` act for T = `num_steps` steps.
+
+    Returns:
+        (memory, EnvCarry, Rollout, played): `played` has `return`, `length`, `episodes` over the episodes that ended
+        (NaN, NaN, 0 when none did) and `states`, the ids ``[T, N]`` of the states acted in (None if the task names
+        none).
+    """
+    first_memory = memory
+
+    def step(state, key):
+        memory, carry = state
+        k_act, k_env = jax.random.split(key)
+        memory, action, extras = agent.act(k_act, agent_state, memory, carry.obs, carry.first)
+        visited = jax.vmap(task.state_id, (0, None))(carry.state, task.params) if task.state_id else None
+        keys = jax.random.split(k_env, carry.first.shape[0])
+        obs, env_state, reward, terminated, truncated, info = jax.vmap(task.env.step, (0, 0, 0, None))(
+            keys, carry.state, action, task.params
+        )
+        reward = reward.astype(jnp.float32)
+        done = terminated | truncated
+        returns, lengths = carry.returns + reward, carry.lengths + 1
+        transition = Transition(
+            carry.obs, action, reward, info["final_observation"], terminated, truncated, carry.first, extras
+        )
+        carry = EnvCarry(env_state, obs, done, jnp.where(done, 0.0, returns), jnp.where(done, 0, lengths))
+        return (memory, carry), (transition, returns, lengths, visited)
+
+    keys = jax.random.split(key, num_steps)
+    (memory, carry), (batch, returns, lengths, states) = jax.lax.scan(step, (memory, carry), keys)
+    done = batch.terminated | batch.truncated
+    episodes = done.sum()
+    mean = lambda x: jnp.where(episodes > 0, (x * done).sum() / jnp.maximum(episodes, 1), jnp.nan)  # noqa: E731
+    played = {"return": mean(returns), "length": mean(lengths), "episodes": episodes.astype(jnp.float32)}
+    return memory, carry, Rollout(batch, first_memory, carry.obs, carry.first), {**played, "states": states}

@@ -1,0 +1,161 @@
+"""Every violation that ``check_env`` names, made on purpose in an environment that is otherwise sound."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxrl.envs.check import check_env
+from jaxrl.envs.contract import AutoReset, task_of
+from jaxrl.errors import UserError
+from jaxrl.types import Box, Discrete
+
+LIMIT = 6
+
+
+class Walk(AutoReset):
+    """Starts at random in [0, 1), each step adds 1; ends at 6 steps."""
+
+    actions = Discrete(2)
+    max_steps = LIMIT
+    num_states = LIMIT
+
+    def state_id(self, state, params):
+        return state["time"]
+
+    def reset_env(self, key, params):
+        obs = jax.random.uniform(key, (1,))
+        return obs, {"x": obs, "time": 0}
+
+    def step_env(self, key, state, action, params):
+        state = {"x": state["x"] + 1, "time": state["time"] + 1}
+        return state["x"], state, 1.0, False, state["time"] >= LIMIT, {}
+
+
+class Still(Walk):
+    """Always starts at 0."""
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), {"x": jnp.zeros(1), "time": 0}
+
+
+def broken_step(change, base=Walk):
+    """The environment, its step's result changed by ``change(env, key, state, result)``."""
+
+    class Broken(base):
+        def step(self, key, state, action, params=None):
+            return change(self, key, state, super().step(key, state, action, params))
+
+    return Broken()
+
+
+def broken(**attributes):
+    env = Walk()
+    for name, value in attributes.items():
+        setattr(env, name, value)
+    return env
+
+
+def replaced(index, value):
+    return lambda env, key, state, result: (*result[:index], value(result[index]), *result[index + 1 :])
+
+
+def info(env, key, state, result, **entries):
+    return (*result[:5], {**result[5], **entries})
+
+
+def without_reset(env, key, state, result):
+    stepped = env.step_env(key, state, 0, None)
+    return (stepped[0], {**stepped[1], "time": stepped[1]["time"] % LIMIT}, *result[2:])
+
+
+def same_reset(env, key, state, result):
+    done = result[3] | result[4]
+    first = env.reset(jax.random.key(7))
+    return (*jax.tree.map(lambda a, b: jnp.where(done, a, b), first, result[:2]), *result[2:])
+
+
+VIOLATIONS = {
+    "five values": (broken_step(lambda env, key, state, result: result[:5]), "step must return"),
+    "no final observation": (
+        broken_step(lambda env, key, state, result: (*result[:5], {})),
+        r"info\['final_observation'\] is missing",
+    ),
+    "final observation of another shape": (
+        broken_step(lambda *args: info(*args, final_observation=jnp.zeros(2))),
+        r"info\['final_observation'\] is float32\[1\] from reset and float32\[2\] from step",
+    ),
+    "observation of another type": (
+        broken_step(replaced(0, lambda obs: obs.astype(jnp.int32))),
+        r"the observation is float32\[1\] from reset and int32\[1\] from step",
+    ),
+    "state of another type": (
+        broken_step(replaced(1, lambda state: {**state, "time": jnp.float32(state["time"])})),
+        r"the state\['time'\] is int32\[\] from reset and float32\[\] from step",
+    ),
+    "weak type": (
+        broken(reset=lambda key, params: (jnp.zeros(1), {"x": jnp.zeros(1), "time": 0})),
+        r"the state\['time'\] is int32\[\] \(weak type, from a Python number\) from reset and int32\[\] from step",
+    ),
+    "state of another structure": (
+        broken_step(replaced(1, lambda state: {**state, "more": state["time"]})),
+        "the state has the structure",
+    ),
+    "step that cannot read the state": (
+        broken(reset=lambda key, params: (jnp.zeros(1), jnp.zeros(1))),
+        "step cannot be traced after reset",
+    ),
+    "integer reward": (broken_step(replaced(2, jnp.int32)), r"reward is int32\[\], it must be a float32 scalar"),
+    "terminated as a number": (broken_step(replaced(3, jnp.float32)), r"terminated is float32\[\]"),
+    "truncated with an axis": (broken_step(replaced(4, lambda flag: flag[None])), r"truncated is bool\[1\]"),
+    "final observation wrong in mid-episode": (
+        broken_step(lambda env, key, state, result: info(env, key, state, result, final_observation=result[0] * 0)),
+        "no episode ended at step 0, and yet",
+    ),
+    "final observation after the reset": (
+        broken_step(lambda env, key, state, result: info(env, key, state, result, final_observation=result[0])),
+        "the final observation was taken after the reset",
+    ),
+    "no reset": (broken_step(without_reset), "either step does not reset"),
+    "no reset to the only start": (broken_step(without_reset, Still), "not the one that reset always gives"),
+    "reset with the same key": (broken_step(same_reset), "must use a fresh key"),
+    "no end at the limit": (broken(max_steps=LIMIT - 1), "an episode went on for 6 steps, with no end at the limit"),
+    "state_id out of range": (broken(num_states=LIMIT - 1), "state_id gave int32 numbers from 0 to 5"),
+    "state_id of another type": (
+        broken(state_id=lambda state, params: jnp.float32(state["time"])),
+        "state_id gave float32 numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_violation(name):
+    env, sentence = VIOLATIONS[name]
+    with pytest.raises(UserError, match=sentence):
+        check_env(task_of(env), steps=20)
+
+
+def test_actions_outside_the_space():
+    task = task_of(Walk())._replace(actions=Box(1.0, -1.0, (2,)))
+    with pytest.raises(UserError, match="lie outside"):
+        check_env(task, steps=20)
+
+
+def test_a_sound_environment_and_its_report():
+    report = check_env(Walk(), steps=20)
+    assert report == {
+        "name": "Walk",
+        "steps": 20,
+        "episodes": 3,
+        "terminated": 0,
+        "truncated": 3,
+        "both": 0,
+        "limit_tested": True,
+        "random_starts": True,
+        "reset_tested": True,
+    }
+    assert check_env(Still(), steps=20)["random_starts"] is False
+
+
+def test_the_report_says_what_was_not_tested():
+    report = check_env(Walk(), steps=LIMIT - 1)
+    assert (report["episodes"], report["limit_tested"], report["reset_tested"]) == (0, False, False)

@@ -1,0 +1,134 @@
+import importlib.metadata
+import subprocess
+import sys
+import textwrap
+
+import jax
+import pytest
+
+from jaxrl import envs
+from jaxrl.envs import probes
+from jaxrl.errors import UserError
+
+
+def registered(source):
+    return sorted(name for name, found in envs.names().items() if found == source)
+
+
+def test_the_gymnax_table_is_the_registry():
+    import gymnax
+
+    assert registered("gymnax") == sorted(gymnax.registered_envs)
+
+
+def test_the_brax_table_is_the_registry():
+    import brax.envs
+
+    assert registered("brax") == sorted(f"brax/{name}" for name in brax.envs._envs)
+
+
+def test_the_probe_table_is_the_registry():
+    assert registered("probe") == sorted(probes.PROBES)
+
+
+def test_names_and_errors_need_no_jax():
+    code = """
+        import sys
+        from jaxrl import envs
+        try:
+            envs.check_name("DeepSee-bsuite")
+        except ValueError as error:
+            print(len(envs.names()), error)
+        print({"jax", "numpy", "gymnax", "brax"} & set(sys.modules))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"{len(envs.names())} unknown environment 'DeepSee-bsuite': did you mean 'DeepSea-bsuite'?")
+    assert second == "set()"
+
+
+def test_check_name_accepts_what_make_does():
+    for name in (*envs.names(), "my_pkg.worlds:Maze", "worlds:Maze.small"):
+        envs.check_name(name)
+    for reference in ("my_pkg.worlds:", ":Maze", "my pkg:Maze", "a:b:c", "my_pkg/worlds:Maze"):
+        with pytest.raises(UserError, match="package.module:Name"):
+            envs.check_name(reference)
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs", "sentence"),
+    [
+        ("DeepSea", {}, "unknown environment 'DeepSea': did you mean 'DeepSea-bsuite'"),
+        ("DeepSea-bsuite", {"sise": 4}, "unknown argument of DeepSea-bsuite 'sise': did you mean 'size'"),
+        ("DeepSea-bsuite", {"unscaled_move_costs": 0}, "did you mean 'unscaled_move_cost'"),
+        ("DeepSea-bsuite", {"size": "large"}, "DeepSea-bsuite' cannot be made with size='large'"),
+        ("probe/chain", {"max_steps": 0}, "step limit 0"),
+        ("nowhere_at_all.worlds:Maze", {}, "module 'nowhere_at_all' cannot be found"),
+        ("jaxrl.envs.probes:Chian", {}, "unknown name in module jaxrl.envs.probes 'Chian': did you mean 'Chain'"),
+        (3, {}, "must be a class, a function or an object"),
+    ],
+)
+def test_mistakes_are_answered_with_a_sentence(env, kwargs, sentence):
+    with pytest.raises(UserError, match=sentence):
+        envs.make(env, **kwargs)
+
+
+def test_a_missing_package_names_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jaxrl.envs.gymnax", raising=False)
+    monkeypatch.setitem(sys.modules, "gymnax", None)
+    with pytest.raises(UserError, match=r"'CartPole-v1' needs the package 'gymnax'.*pip install 'jaxrl'"):
+        envs.make("CartPole-v1")
+
+
+def test_every_requirement_is_a_name_or_extra_of_this_distribution():
+    for requirement in envs._REQUIREMENTS.values():
+        name, _, extra = requirement.rstrip("]").partition("[")
+        assert name == "jaxrl"
+        assert not extra or extra in importlib.metadata.metadata("jaxrl").get_all("Provides-Extra")
+
+
+WORLDS = """
+    from jaxrl.envs import AutoReset
+    from jaxrl.types import Discrete
+    import jax.numpy as jnp
+
+    class Corridor(AutoReset):
+        actions = Discrete(2)
+        def __init__(self, length, *, limit=9):
+            self.length, self.max_steps = length, limit
+        def reset_env(self, key, params):
+            return jnp.zeros(self.length), 0
+        def step_env(self, key, state, action, params):
+            return jnp.zeros(self.length), state + 1, 0, False, state + 1 == self.max_steps, {}
+
+    def short(limit=2):
+        return Corridor(3, limit=limit)
+
+    ready = Corridor(6)
+"""
+
+
+def test_references_to_a_module_in_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "corridor_worlds.py").write_text(textwrap.dedent(WORLDS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.delitem(sys.modules, "corridor_worlds", raising=False)
+    task = envs.make("corridor_worlds:Corridor", length=5, limit=4)
+    assert (task.name, task.obs_shape, task.max_steps) == ("corridor_worlds:Corridor", (5,), 4)
+    assert envs.make("corridor_worlds:short").max_steps == 2
+    assert envs.make("corridor_worlds:ready").env is sys.modules["corridor_worlds"].ready
+    with pytest.raises(UserError, match=r"missing 1 required positional argument: 'length'"):
+        envs.make("corridor_worlds:Corridor")
+    with pytest.raises(UserError, match="unknown argument of corridor_worlds:ready 'length'"):
+        envs.make("corridor_worlds:ready", length=5)
+    report = envs.check_env(task, steps=20)
+    assert (report["truncated"], report["limit_tested"], report["reset_tested"]) == (5, True, True)
+
+
+def test_classes_functions_and_objects_from_python():
+    assert envs.make(probes.Chain, length=6).obs_shape == (6,)
+    assert envs.make(lambda length: probes.Chain(length), length=7).obs_shape == (7,)
+    chain = probes.Chain()
+    assert envs.make(chain).env is chain
+    assert jax.tree.leaves(envs.make(chain).params) == []

@@ -1,0 +1,97 @@
+import gymnasium
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl import envs
+from jaxrl.envs.contract import task_of
+from jaxrl.errors import UserError
+
+
+def play(task, policy, steps, seed=0):
+    """(states before each step, final observations, rewards, terminated, truncated), each with leading axis steps."""
+
+    def body(carry, key):
+        obs, state = carry
+        action = policy(obs, state)
+        obs, next_state, reward, terminated, truncated, info = task.env.step(key, state, action, task.params)
+        return (obs, next_state), (state, info["final_observation"], reward, terminated, truncated)
+
+    def run(key):
+        return jax.lax.scan(body, task.env.reset(key, task.params), jax.random.split(key, steps))[1]
+
+    return jax.jit(run)(jax.random.key(seed))
+
+
+def test_cartpole_balanced_to_the_limit_is_truncated_not_terminated():
+    task = envs.make("CartPole-v1")
+    balance = jnp.array([0.1, 0.3, 3.0, 1.0])
+    _, _, rewards, terminated, truncated = play(task, lambda obs, state: jnp.int32(obs @ balance > 0), 1000)
+    assert not terminated.any()
+    np.testing.assert_array_equal(np.flatnonzero(truncated), [499, 999])
+    assert rewards.sum() == 1000
+
+
+def test_cartpole_fallen_over_is_terminated_not_truncated():
+    task = envs.make("CartPole-v1")
+    _, _, _, terminated, truncated = play(task, lambda obs, state: jnp.int32(1), 50)
+    assert terminated.any() and not truncated.any()
+
+
+def test_deep_sea_optimal_play():
+    task = envs.make("DeepSea-bsuite", size=5)
+    right = lambda obs, state: state.action_mapping[state.row, state.column]  # noqa: E731
+    states, final, rewards, terminated, _ = play(task, right, 5)
+    np.testing.assert_allclose(rewards.sum(), 0.99, rtol=1e-6)
+    np.testing.assert_array_equal(terminated, [False] * 4 + [True])
+    np.testing.assert_array_equal(task.state_id(states, task.params), [0, 2, 5, 9, 14])
+    assert final[3].sum() == 1 and final[4].sum() == 0  # the terminal observation is all zeros
+    assert rewards.sum() > task.solved
+    _, _, rewards, _, _ = play(task, lambda obs, state: 1 - right(obs, state), 5)
+    assert rewards.sum() == 0
+
+
+def test_deep_sea_states_are_numbered_one_to_one():
+    task = envs.make("DeepSea-bsuite", size=5)
+    _, state = task.env.reset(jax.random.key(0), task.params)
+    cells = [(row, column) for row in range(5) for column in range(row + 1)]
+    ids = [int(task.state_id(state.replace(row=row, column=column), task.params)) for row, column in cells]
+    assert sorted(ids) == list(range(task.num_states))
+    report = envs.check_env(task, steps=200)
+    assert report["both"] == report["episodes"] == 40
+
+
+def test_arguments_reach_the_constructor_and_the_params():
+    task = envs.make("DeepSea-bsuite", size=6, unscaled_move_cost=0.0)
+    assert (task.obs_shape, task.max_steps, task.num_states) == ((6, 6), 6, 21)
+    assert task.params.unscaled_move_cost == 0.0 and task.params.deterministic is True
+
+
+def test_thresholds_are_gymnasiums_and_hold_for_its_parameters_only():
+    for name in ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"):
+        spec = gymnasium.spec(name)
+        task = envs.make(name)
+        assert (task.solved, task.max_steps) == (spec.reward_threshold, spec.max_episode_steps)
+    assert envs.make("CartPole-v1", max_steps_in_episode=200).solved is None
+    assert envs.make("DeepSea-bsuite", size=20, randomize_actions=False).solved == 0.9
+    assert envs.make("DeepSea-bsuite", unscaled_move_cost=0.5).solved is None
+    assert envs.make("DeepSea-bsuite", deterministic=False).solved is None
+
+
+@pytest.mark.parametrize("name", ["UmbrellaChain-bsuite", "Pendulum-v1"])
+def test_the_adapter_mends_what_the_library_breaks(name):
+    raw = gymnax.make(name)
+    with pytest.raises(UserError, match=r"reward is int32|weak type"):
+        envs.check_env(task_of(*raw))
+    envs.check_env(name)
+
+
+def test_a_users_own_gymnax_environment_is_adapted():
+    class Heavy(type(gymnax.make("MountainCar-v0")[0])):
+        pass
+
+    task = envs.make(Heavy, gravity=0.003)
+    assert (task.name, task.params.gravity, task.solved) == ("Heavy", 0.003, None)
+    envs.check_env(task, steps=20)

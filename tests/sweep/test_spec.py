@@ -1,0 +1,185 @@
+"""Specs: every mistake is a sentence; fields become programs and values."""
+
+import math
+
+import pytest
+
+from jaxrl.errors import UserError
+from jaxrl.sweep.spec import CONFIG, Config, iterations, load_toml, parse_seeds, references, settings, spec
+
+AGENT = """
+def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)): ...
+def surprise(scale=1.0, *, depth=2): ...
+def flat(): ...
+class Maze: ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def parts(tmp_path, monkeypatch):
+    (tmp_path / "parts.py").write_text(AGENT)
+    monkeypatch.chdir(tmp_path)
+
+
+def small(grid=(), **fields):
+    defaults = {"agent": "parts:agent", "bonus": "parts:surprise", "steps": 20_480}
+    return spec(grid=dict(grid), **{key: value for key, value in defaults.items() if key not in grid} | fields)
+
+
+def only(made):
+    ((program, (values,)),) = settings(made)
+    return program, values
+
+
+def test_a_program_holds_every_static_field_and_values_every_traced_one():
+    program, values = only(small(**{"surprise.scale": 2, "hidden": [8], "coef": "0.5"}))
+    assert values == {"lr": 1e-3, "surprise.scale": 2.0, "coef": 0.5, "discount": 0.99, "bonus_discount": 0.99}
+    assert program["bonus"] == "parts:surprise" and program["surprise.depth"] == 2
+    assert program["hidden"] == (8,) and program["minibatches"] == 4
+    assert set(program) | set(values) == set(CONFIG) | {
+        "lr",
+        "minibatches",
+        "hidden",
+        "surprise.scale",
+        "surprise.depth",
+    }
+    assert iterations(program) == 20
+    assert {name: field.default for name, field in CONFIG.items()} == vars(Config())
+
+
+def test_what_the_expression_writes_is_no_field():
+    program, values = only(small(bonus="parts:surprise(scale=3)"))
+    assert "surprise.scale" not in values and program["bonus"] == "parts:surprise(scale=3.0)"
+    with pytest.raises(UserError, match="'surprise.scale' is given twice"):
+        small(bonus="parts:surprise(scale=3)", **{"surprise.scale": 1})
+
+
+def test_a_field_that_a_program_lacks_is_left_out_of_it():
+    made = small(grid={"bonus": ["parts:flat", "parts:surprise"], "surprise.scale": [1, 2], "surprise.depth": [1, 2]})
+    found = [(program["bonus"], program.get("surprise.depth"), len(values)) for program, values in settings(made)]
+    assert found == [("parts:flat", None, 1), ("parts:surprise", 1, 2), ("parts:surprise", 2, 2)]
+
+
+def test_env_args_by_table_or_by_dotted_name():
+    assert only(small(env_args={"size": 8}))[0]["env_args"] == {"size": 8}
+    made = small(env_args={"size": 8}, grid={"env_args.size": [4, 6]})
+    assert [program["env_args"] for program, _ in settings(made)] == [{"size": 4}, {"size": 6}]
+    with pytest.raises(UserError, match="env_args.size = nan"):
+        small(env_args={"size": math.nan})
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"bonsu": "rnd"}, "unknown field 'bonsu': did you mean 'bonus'"),
+        ({"surprise.scal": 1}, "did you mean 'surprise.scale'"),
+        ({"grid": {"lrr": [1]}}, "unknown field 'lrr': did you mean 'lr'"),
+        ({"agent": "pppo"}, "unknown agent 'pppo': did you mean 'ppo'"),
+        ({"env": "DeepSea-bsuit"}, "unknown environment 'DeepSea-bsuit': did you mean 'DeepSea-bsuite'"),
+        ({"env": "parts:Mase"}, "did you mean 'Maze'"),
+        ({"bonus": "parts:surprize"}, "did you mean 'surprise'"),
+        ({"bonus": 3}, "bonus = 3"),
+        ({"streams": "splitt"}, "did you mean 'split'"),
+        ({"discount": 1.5}, r"discount = 1.5: must be in \[0, 1\]"),
+        ({"discount": math.nan}, "discount = nan: expected a finite number"),
+        ({"coef": "abc"}, "coef = 'abc': expected a finite number"),
+        ({"num_envs": 0}, "num_envs = 0: must be at least 1"),
+        ({"num_envs": 1.5}, "num_envs = 1.5: expected a whole number"),
+        ({"steps": None}, "steps = None"),
+        ({"steps": 1000}, "steps = 1000: must be at least num_envs [*] num_steps = 1024"),
+        ({"evals": 21}, "evals = 21: must be at most the number of iterations, 20"),
+        ({"minibatches": 3}, "minibatches = 3: must divide num_envs [*] num_steps = 1024"),
+        ({"grid": {"minibatches": [4, 3]}}, "minibatches = 3: must divide"),
+        ({"grid": {"discount": [0.9, -1]}}, "discount = -1.0"),
+        ({"lr": -1}, "lr = -1.0: must be at least 0"),
+        ({"hidden": 3}, "hidden = 3: expected a list"),
+        ({"normalize_reward": 1}, "normalize_reward = 1: expected True or False"),
+        ({"grid": {"coef": []}}, "at least one value"),
+        ({"grid": {"coef": 1}}, "'coef' = 1: expected a list"),
+        ({"coef": 1, "grid": {"coef": [1]}}, "given twice"),
+        ({"seeds": 0}, "seeds = 0"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"seeds": [2**32]}, "seeds"),
+        ({"seeds": "0-8"}, "seeds = '0-8'"),
+        ({"seeds": True}, "seeds = True"),
+        ({"bonus": lambda: 1}, "lambda"),
+        ({"env": object()}, "neither a function nor a class"),
+        ({"grid": {"coef": range(2000), "lr": range(2000)}}, "more than 1,000,000"),
+    ],
+)
+def test_a_mistake_is_a_sentence(fields, sentence):
+    with pytest.raises(UserError, match=sentence):
+        small(**fields)
+
+
+def test_warmup_may_be_none_and_numbers_may_be_words():
+    assert only(small(warmup=None, steps="20480.0", lr="1e-2"))[0]["warmup"] is None
+
+
+def test_seeds():
+    assert parse_seeds(3) == parse_seeds("3") == parse_seeds("0:3") == parse_seeds([0, 1, 2, 2]) == (0, 1, 2)
+
+
+def test_python_objects_are_named_by_reference_and_kept():
+    class World: ...
+
+    def novelty(scale=1.0): ...
+
+    made = small(env=World, bonus="novelty * parts:surprise", own=[novelty])
+    program, values = only(made)
+    assert program["env"] == f"{__name__}:World" and made.objects[program["env"]] is World
+    assert program["bonus"] == f"{__name__}:novelty * parts:surprise"
+    assert values["novelty.scale"] == 1.0
+    assert references(program, made.objects) == sorted(
+        [f"{__name__}:World", f"{__name__}:novelty", "parts:agent", "parts:surprise"]
+    )
+
+    def other():
+        def novelty(scale=2.0): ...
+
+        return novelty
+
+    with pytest.raises(UserError, match="two different objects"):
+        small(bonus=other(), own=[novelty])
+    direct = small(grid={"bonus": ["none", novelty]})
+    assert [program["bonus"] for program, _ in settings(direct)] == ["none", f"{__name__}:novelty"]
+
+
+def test_toml_reads_as_python_does(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        'name = "trial"\nseeds = "0:4"\n[fixed]\nagent = "parts:agent"\nsteps = 20480\n'
+        'surprise.depth = 3\nenv_args = {size = 8}\n'
+        '[grid]\nbonus = ["parts:flat", "parts:surprise"]\n"surprise.scale" = [1, "1e-2"]\n'
+    )
+    made = load_toml(path)
+    assert (made.name, made.seeds) == ("trial", (0, 1, 2, 3))
+    same = spec(
+        agent="parts:agent",
+        steps=20480,
+        env_args={"size": 8},
+        grid={"surprise.scale": [1.0, 0.01], "bonus": ["parts:flat", "parts:surprise"]},
+        **{"surprise.depth": 3},
+    )
+    assert list(settings(made)) == list(settings(same))
+    assert [values for _, values in settings(made)][1][1]["surprise.scale"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[fixd]\ncoef = 1", "entry 'fixd': did you mean 'fixed'"),
+        ("[fixed]\nbonsu = 'rnd'", "did you mean 'bonus'"),
+        ("[fixed]\nseeds = 8", "'seeds' is not a field"),
+        ("grid = 3", "'grid' must be a table"),
+        ("[fixed\n", "sweep.toml' cannot be read"),
+        ("[fixed]\ncoef = nan", "coef = nan"),
+        ("[fixed]\nenv_args.start = 2020-01-01", "env_args.start"),
+    ],
+)
+def test_a_mistake_in_toml_is_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "sweep.toml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        load_toml(tmp_path / "sweep.toml")
+    with pytest.raises(UserError, match="absent.toml' cannot be read"):
+        load_toml(tmp_path / "absent.toml")
