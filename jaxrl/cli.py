@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -17,18 +17,15 @@ import jaxrl.envs
 import jaxrl.intrinsic
 from jaxrl.errors import UserError
 from jaxrl.signatures import Signature, installed, signature
-from jaxrl.sweep.spec import BOUNDS, CONFIG, Field, Spec, agent_signature, load_toml, spec
+from jaxrl.sweep.spec import CONFIG, Field, Spec, agent_fields, load_toml, spec
 
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 INTERRUPTED = 130  # 128 + SIGINT
-
-Pairs = Annotated[
-    tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...", constructor=None)
-]
+READER_LEFT = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 (not healthy), 2 (the user's mistake), 130 (interrupted)."""
+    """Run a command; returns the exit code: 0, 1 (not healthy), 2 (the user's mistake), 130 (interrupted), 141."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if os.getcwd() not in sys.path:  # a user's own package usually lies where the command is called
         sys.path.insert(0, os.getcwd())
@@ -50,10 +47,295 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="Exploration in reinforcement learning: sweep, evaluate, read.",
             args=arguments,
         )
-        return command if isinstance(command, int) else train(command)
+        code = command if isinstance(command, int) else train(command)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"jaxrl: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, `head` say, has left: nothing to complain about
+    except BrokenPipeError:  # the reader, `head` say, has left; nothing more is to be said, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return READER_LEFT
+
+
+def train_command(agent: str) -> type:
+    """The dataclass behind `jaxrl train`: a flag for every field of a run with this agent."""
+    flags: list[tuple[str, Any, Any]] = [
+        ("out", Annotated[Path, tyro.conf.arg(help="directory of the results")], Path("results/train")),
+        ("seeds", Annotated[str, tyro.conf.arg(help="a count, or start:stop")], "1"),
+        ("set", _pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
+    ]
+    for name, field in {**agent_fields(agent, {}), **CONFIG}.items():
+        if name == "env_args":
+            flags.append((name, _pairs_flag(field.help), ()))
+        else:
+            flags.append((name, Annotated[_type(field), tyro.conf.arg(help=field.help)], field.default))
+    made = dataclasses.make_dataclass(
+        "Train", [(n, kind, dataclasses.field(default=value)) for n, kind, value in flags]
+    )
+    made.__doc__ = "Run one configuration on several seeds."
+    return made
+
+
+def train(flags: Any) -> int:
+    fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
+    fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
+    return _run(spec(name="train", seeds=seeds, **{**fields, **given}), out)
+
+
+def sweep(file: tyro.conf.Positional[Path], out: Path | None = None) -> int:
+    """Run every lane of a TOML spec that is not committed yet.
+
+    Args:
+        file: the spec: name, seeds, [fixed], [grid].
+        out: directory of the results; by default results/NAME.
+    """
+    made = load_toml(file)
+    return _run(made, out or Path("results") / made.name)
+
+
+def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: int = 0) -> int:
+    """Evaluate the final policy of every lane on fresh episodes.
+
+    Args:
+        directory: of the results.
+        episodes: per lane, greedy and sampled each.
+        seed: chooses the episodes.
+    """
+    _existing(directory)
+    if episodes < 1:
+        raise UserError(f"episodes = {episodes}: must be at least 1")
+    use_host_devices(os.environ)
+    from jaxrl.sweep.policy import evaluate as evaluate_lanes
+
+    print(evaluate_lanes(directory, episodes=episodes, seed=seed).to_string(index=False))
+    return 0
+
+
+def report(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> int:
+    """Write one self-contained HTML page on one or several results directories.
+
+    Args:
+        directories: of results.
+        out: the page; by default report.html in the first directory.
+    """
+    if not directories:
+        raise UserError("report: name at least one results directory")
+    for directory in directories:
+        _existing(directory)
+    from jaxrl.results.report import write_report
+
+    print(write_report(*directories, out=out or directories[0] / "report.html"))
+    return 0
+
+
+def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False) -> int:
+    """Run one lane again, alone, to its first bad iteration.
+
+    Args:
+        directory: of the results.
+        lane: its id.
+        debug: check every operation and name the one that made the first NaN.
+    """
+    _existing(directory)
+    from jaxrl.sweep.replay import replay as replay_lane
+
+    print(replay_lane(directory, lane, debug=debug), end="")
+    return 0
+
+
+def list_(what: tyro.conf.Positional[Literal["envs", "bonuses", "agents"]]) -> int:
+    """List what can be named."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    heads, rows = _environments() if what == "envs" else _factories(what)
+    table = Table(*heads, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    with console.capture() as text:
+        console.print(table)
+    print(text.get(), end="")
+    return 0
+
+
+def doctor() -> int:
+    """Versions, devices, directories, and every known clash with its cure."""
+    use_host_devices(os.environ)
+    from jaxrl.doctor import report as diagnose
+
+    return diagnose()
+
+
+def use_host_devices(environ: MutableMapping[str, str]) -> None:
+    """Make XLA split the CPU into one device per core, unless the user chose devices; call before importing jax."""
+    flags = environ.get("XLA_FLAGS", "")
+    elsewhere = environ.get("JAX_PLATFORMS", "cpu").split(",")[0] != "cpu"
+    if "xla_force_host_platform_device_count" not in flags and not elsewhere:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
+
+
+def _run(made: Spec, out: Path) -> int:
+    _make_writable(out)
+    use_host_devices(os.environ)
+    # Only from here on is jax imported.
+    show = _on_terminal() if sys.stdout.isatty() else _in_lines()
+    kept: list[int] = []
+
+    def on_event(event: dict) -> None:
+        if event["kind"] == "chunk":
+            kept.append(event["lanes"])
+        show(event)
+
+    try:
+        from jaxrl.sweep.run import run
+
+        run(made, out, on_event=on_event)
+    except KeyboardInterrupt:
+        show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
+        print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
+        print("run the same command again to go on")
+        return INTERRUPTED
+    finally:
+        show({"kind": "end"})
+    from jaxrl import results
+
+    print(results.table.text(results.summary(results.lanes(out))))
+    return 0
+
+
+def _in_lines() -> Callable[[dict], None]:
+    """Shows events as plain lines, progress at most every `LINE_EVERY` seconds."""
+    last = time.monotonic()
+
+    def show(event: dict) -> None:
+        nonlocal last
+        if event["kind"] == "progress":
+            if time.monotonic() - last < LINE_EVERY:
+                return
+            last = time.monotonic()
+        if line := _line(event):
+            print(line, flush=True)
+
+    return show
+
+
+def _on_terminal() -> Callable[[dict], None]:
+    """Shows events above a progress bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns)
+    task = progress.add_task("starting", total=None)
+    progress.start()
+
+    def show(event: dict) -> None:
+        if event["kind"] == "progress":
+            rate = f"{event['steps_per_s']:,.0f} steps/s, mean return {event['mean_return']:.3g}, left"
+            progress.update(task, description=rate, completed=event["done_steps"], total=event["total_steps"])
+        elif event["kind"] == "end":
+            progress.stop()
+        elif line := _line(event):
+            progress.console.print(line, markup=False, highlight=False)
+
+    return show
+
+
+def _line(event: dict) -> str:
+    kind = event["kind"]
+    if kind == "plan":
+        memory = f"{event['bytes'] / 2**20:,.1f} MiB of state"
+        return (
+            f"plan: {event['programs']} programs, {event['lanes']} lanes, {event['skipped']} committed before, {memory}"
+        )
+    if kind == "compile":
+        return f"compiled program {event['program']} in {event['seconds']:.1f} s"
+    if kind == "chunk":
+        diverged = f", diverged: {', '.join(event['diverged'])}" if event["diverged"] else ""
+        return f"committed {event['lanes']} lanes in {event['path']}{diverged}"
+    if kind == "progress":
+        share = event["done_steps"] / event["total_steps"]
+        left = (event["total_steps"] - event["done_steps"]) / max(event["steps_per_s"], 1e-9)
+        rate = f"{event['steps_per_s']:,.0f} steps/s, {left:,.0f} s left"
+        return f"{share:4.0%}  {rate}, mean return {event['mean_return']:.3g}"
+    return f"note: {event['text']}" if kind == "note" else ""
+
+
+def _environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows: list[tuple[str, ...]] = []
+    for name, source in jaxrl.envs.names().items():
+        there = source == "probe" or importlib.util.find_spec(source) is not None
+        cure = "pip install jaxrl" if source in ("gymnax", "brax") else f"pip install 'jaxrl[{source}]'"
+        rows.append((name, "jaxrl" if source == "probe" else source, "installed" if there else cure))
+    return ("environment", "source", "state"), rows
+
+
+def _factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    catalogue = jaxrl.intrinsic.CATALOGUE if what == "bonuses" else jaxrl.agents.CATALOGUE
+    found: dict[str, Signature] = {name: signature(reference) for name, reference in catalogue.items()}
+    rows: list[tuple[str, ...]] = [
+        (name, known.doc, *("\n".join(f"{k}={v!r}" for k, v in part.items()) for part in (known.swept, known.static)))
+        for name, known in found.items()
+    ]
+    return ("name", "what", "swept", "static"), rows
+
+
+def _agent_named_in(arguments: Sequence[str]) -> str:
+    """The value of --agent, needed before the flags are known, because the agent decides which there are."""
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag == "--agent" or flag.startswith("--agent="):
+            return flag.partition("=")[2] or value
+    return CONFIG["agent"].default
+
+
+def _type(field: Field) -> Any:
+    if field.choices:
+        return Literal[field.choices]
+    if isinstance(field.default, tuple):
+        return tuple[type(field.default[0]) if field.default else str, ...]  # type: ignore[misc]
+    kind = str if field.default is None else float if field.traced else type(field.default)
+    return kind | None if field.optional else kind
+
+
+def _pairs_flag(help: str) -> Any:
+    described = tyro.conf.arg(help=help, metavar="NAME=VALUE ...")
+    return Annotated[tuple[tuple[str, ...], ...], described, tyro.conf.UseAppendAction]
+
+
+def _pairs(flag: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in (pair for group in groups for pair in group):
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"--{flag} {pair!r}: expected NAME=VALUE")
+        try:
+            found[name] = (
+                {"true": True, "false": False}.get(text) if text in ("true", "false") else ast.literal_eval(text)
+            )
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def _make_writable(out: Path) -> None:
+    probe = out / f".writable-{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"out = {str(out)!r} cannot be written: {error.strerror}") from None
+
+
+def _existing(directory: Path) -> None:
+    if not directory.is_dir():
+        raise UserError(f"there is no results directory {str(directory)!r}")

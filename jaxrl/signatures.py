@@ -170,7 +170,7 @@ def _locate(module: str) -> Path:
     for part in rest:
         name = f"{name}.{part}"
         spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
-    if spec is None or not (spec.origin or "").endswith(".py"):
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise UserError(f"there is no Python source for module {module!r} on sys.path or in the current directory")
     return Path(spec.origin)
 
@@ -328,9 +328,9 @@ def _code(tree: ast.Module) -> str:
     """The code of a module without comments, docstrings or layout."""
     tree = ast.parse(ast.unparse(tree))  # a copy: the parsed tree is cached, and its docstrings are read elsewhere
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = (node.body[1:] if documented else node.body) or [ast.Pass()]
     return ast.unparse(tree)
 
 

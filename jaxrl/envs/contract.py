@@ -72,8 +72,7 @@ def strong(tree: PyTree) -> PyTree:
 
     def leaf(x):
         x = jnp.asarray(x)
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+        return jax.lax.convert_element_type(x, x.dtype)
 
     return jax.tree.map(leaf, tree)
 

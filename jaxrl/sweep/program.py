@@ -45,7 +45,9 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
     takes = signature(objects.get(reference, reference))
 
     def make(values: Mapping[str, Any]) -> LaneProgram:
-        if static["streams"] == "split":
+        if bonus == expression.parse("none"):  # the control: no bonus, so no critic and no advantage of one either
+            streams, combine = summed_stream(0.0, values["discount"])
+        elif static["streams"] == "split":
             streams, combine = split_streams(
                 values["coef"], values["discount"], values["bonus_discount"], static["bonus_episodic"]
             )

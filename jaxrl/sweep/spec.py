@@ -1,11 +1,10 @@
 """The schema of a run, and specs: which fields are fixed and which are swept. No jax here.
 
-The fields are those of `Config`, the parameters of the agent's factory (``lr``), and those of every bonus in the
+The fields are those of `CONFIG`, the parameters of the agent's factory (``lr``), and those of every bonus in the
 expression under its name (``rnd.lr``). *Traced* fields are numbers that differ between lanes of one compiled program;
 each combination of the other, *static* fields is a program of its own.
 """
 
-import dataclasses
 import itertools
 import math
 import tomllib
@@ -25,45 +24,33 @@ MAX_COMBINATIONS = 1_000_000
 
 
 class Field(NamedTuple):
-    default: Any
-    traced: bool = False
+    default: Any  # its type is the field's
     help: str = ""
+    traced: bool = False
     low: float = -math.inf
     high: float = math.inf
     choices: tuple[str, ...] = ()
     optional: bool = False  # None is allowed
 
 
-def _field(default: Any, help: str, **rest: Any) -> Any:
-    described = Field(default, help=help, **rest)
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata={"field": described})
-    return dataclasses.field(default=default, metadata={"field": described})
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    env: str = _field("DeepSea-bsuite", "environment: a name, or package.module:Name")
-    env_args: dict[str, Any] = _field({}, "arguments of the environment, NAME=VALUE")
-    bonus: str = _field("none", "bonus expression, as in '0.5 * rnd + e3b'")
-    agent: str = _field("ppo", "agent: a name, or package.module:name")
-    steps: int = _field(200_000, "environment steps per lane", low=1)
-    num_envs: int = _field(16, "environments per lane", low=1)
-    num_steps: int = _field(64, "steps of each environment between updates", low=1)
-    streams: str = _field("split", "one critic each for reward and bonus, or one sum", choices=("split", "sum"))
-    bonus_episodic: bool = _field(False, "the bonus return stops where an episode ends")
-    normalize_reward: bool = _field(False, "divide the extrinsic reward by the deviation of its return")
-    warmup: int | None = _field(
-        0, "random-policy iterations for normalisers; None: what the bonus needs", low=0, optional=True
-    )
-    evals: int = _field(10, "evaluation points per run", low=0)
-    eval_episodes: int = _field(16, "episodes per evaluation", low=1)
-    coef: float = _field(1.0, "weight of the bonus", traced=True)
-    discount: float = _field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1)
-    bonus_discount: float = _field(0.99, "discount of the bonus return", traced=True, low=0, high=1)
-
-
-CONFIG = {field.name: field.metadata["field"] for field in dataclasses.fields(Config)}
+CONFIG = {
+    "env": Field("DeepSea-bsuite", "environment: a name, or package.module:Name"),
+    "env_args": Field({}, "arguments of the environment, NAME=VALUE"),
+    "bonus": Field("none", "bonus expression, as in '0.5 * rnd + e3b'"),
+    "agent": Field("ppo", "agent: a name, or package.module:name"),
+    "steps": Field(200_000, "environment steps per lane", low=1),
+    "num_envs": Field(16, "environments per lane", low=1),
+    "num_steps": Field(64, "steps of each environment between updates", low=1),
+    "streams": Field("split", "one critic each for reward and bonus, or one sum", choices=("split", "sum")),
+    "bonus_episodic": Field(False, "the bonus return stops where an episode ends"),
+    "normalize_reward": Field(False, "divide the extrinsic reward by the deviation of its return"),
+    "warmup": Field(0, "random-policy iterations for normalisers; None: the bonus's own need", low=0, optional=True),
+    "evals": Field(10, "evaluation points per run", low=0),
+    "eval_episodes": Field(16, "episodes per evaluation", low=1),
+    "coef": Field(1.0, "weight of the bonus", traced=True),
+    "discount": Field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1),
+    "bonus_discount": Field(0.99, "discount of the bonus return", traced=True, low=0, high=1),
+}
 # Bounds of agents' parameters, by their shared names; whatever is not here is unbounded.
 BOUNDS = {
     "lr": (0, math.inf),
@@ -99,15 +86,15 @@ def spec(
     Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
     """
     objects = {identity(thing): thing for thing in own}
-    grid = dict(grid or {})
-    for key, values in grid.items():
+    checked_grid: dict[str, tuple] = {}
+    for key, values in (grid or {}).items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) or not (values := tuple(values)):
             raise UserError(f"grid field {key!r} = {values!r}: expected a list of at least one value")
         if key in fixed:
             raise UserError(f"field {key!r} is given twice, fixed and in the grid")
-        grid[key] = tuple(_by_reference(key, value, objects) for value in values)
+        checked_grid[key] = tuple(_by_reference(key, value, objects) for value in values)
     fixed = {key: _by_reference(key, value, objects) for key, value in fixed.items()}
-    made = Spec(str(name), parse_seeds(seeds), fixed, grid, objects)
+    made = Spec(str(name), parse_seeds(seeds), fixed, checked_grid, objects)
     _check(made)
     return made
 
@@ -134,8 +121,7 @@ def load_toml(path: str | Path) -> Spec:
 
 def schema(agent: str, bonus: Tree, objects: Mapping[str, Callable]) -> dict[str, Field]:
     """Every field that a run with this agent and bonus has, by name."""
-    fields = _parameters("", agent_signature(agent, objects), {})
-    fields.update(CONFIG)
+    fields = {**agent_fields(agent, objects), **CONFIG}
     for call in terms(bonus):
         known = signature(objects.get(call.reference, call.reference))
         for key, field in _parameters(f"{call.name}.", known, call.keywords).items():
@@ -143,12 +129,12 @@ def schema(agent: str, bonus: Tree, objects: Mapping[str, Callable]) -> dict[str
     return fields
 
 
-def agent_signature(agent: str, objects: Mapping[str, Callable] | None = None) -> Signature:
-    """The signature of an agent by catalogue name or reference."""
+def agent_fields(agent: str, objects: Mapping[str, Callable]) -> dict[str, Field]:
+    """The fields of an agent, by catalogue name or reference."""
     if ":" not in agent and agent not in jaxrl.agents.CATALOGUE:
         raise unknown("agent", agent, jaxrl.agents.CATALOGUE)
     reference = jaxrl.agents.CATALOGUE.get(agent, agent)
-    return signature((objects or {}).get(reference, reference))
+    return _parameters("", signature(objects.get(reference, reference)), {})
 
 
 def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]]]]:
@@ -158,25 +144,26 @@ def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]
     """
     if math.prod(len(values) for values in spec.grid.values()) > MAX_COMBINATIONS:
         raise UserError(f"the grid has more than {MAX_COMBINATIONS:,} combinations")
-    for structure in _combinations(spec.grid, lambda key: key.partition(".")[0] in STRUCTURAL):
+    for structure in _combinations({key: values for key, values in spec.grid.items() if _is_structural(key)}):
         chosen = {**spec.fixed, **structure}
         bonus = parse(coerce("bonus", chosen.get("bonus", CONFIG["bonus"].default), ""), spec.objects)
         agent = coerce("agent", chosen.get("agent", CONFIG["agent"].default), "")
-        fields = schema(agent, bonus, spec.objects)
-        static = {key: field.default for key, field in fields.items() if not field.traced}
-        static |= {"agent": agent, "bonus": canonical(bonus), "env_args": _env_args(chosen)}
-        static["env"] = _checked_env(coerce("env", chosen.get("env", CONFIG["env"].default), ""), spec.objects)
-        free = {key: value for key, value in spec.fixed.items() if key in fields and key not in STRUCTURAL}
-        grid = {key: values for key, values in spec.grid.items() if key in fields and key not in STRUCTURAL}
-        traced = {key: field.default for key, field in fields.items() if field.traced}
-        traced |= {key: checked(key, value, fields[key]) for key, value in free.items() if key in traced}
-        static |= {key: checked(key, value, fields[key]) for key, value in free.items() if key in static}
+        env = _checked_env(coerce("env", chosen.get("env", CONFIG["env"].default), ""), spec.objects)
+        resolved = {"env": env, "env_args": _env_args(chosen), "bonus": canonical(bonus), "agent": agent}
+        fields = {key: field for key, field in schema(agent, bonus, spec.objects).items() if key not in resolved}
+        setting = {key: checked(key, spec.fixed.get(key, field.default), field) for key, field in fields.items()}
+        grid = {
+            key: [checked(key, value, fields[key]) for value in values]
+            for key, values in spec.grid.items()
+            if key in fields
+        }
+        traced = {key: value for key, value in setting.items() if fields[key].traced}
+        static = {**resolved, **{key: value for key, value in setting.items() if not fields[key].traced}}
         all_values = [
-            {**traced, **{key: checked(key, value, fields[key]) for key, value in point.items()}}
-            for point in _combinations(grid, lambda key, fields=fields: fields[key].traced)
+            {**traced, **point} for point in _combinations({key: grid[key] for key in grid if fields[key].traced})
         ]
-        for point in _combinations(grid, lambda key, fields=fields: not fields[key].traced):
-            program = {**static, **{key: checked(key, value, fields[key]) for key, value in point.items()}}
+        for point in _combinations({key: grid[key] for key in grid if not fields[key].traced}):
+            program = {**static, **point}
             _check_together(program)
             yield program, all_values
 
@@ -227,11 +214,13 @@ def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
 def _check(spec: Spec) -> None:
     """Resolves everything once, and refuses a key that no program of the spec has."""
     known: set[str] = set(CONFIG)
+    called: set[str] = set()
     written: set[str] = set()
     bonuses = spec.grid.get("bonus", (spec.fixed.get("bonus", CONFIG["bonus"].default),))
     agents = spec.grid.get("agent", (spec.fixed.get("agent", CONFIG["agent"].default),))
     for bonus in bonuses:
         tree = parse(coerce("bonus", bonus, ""), spec.objects)
+        called |= {call.name for call in terms(tree)}
         written |= {f"{call.name}.{keyword}" for call in terms(tree) for keyword in call.keywords}
         for agent in agents:
             known |= set(schema(coerce("agent", agent, ""), tree, spec.objects))
@@ -239,6 +228,9 @@ def _check(spec: Spec) -> None:
         if key not in known and not (key.startswith("env_args.") and len(key) > len("env_args.")):
             if key in written:
                 raise UserError(f"field {key!r} is given twice, by itself and inside the bonus expression")
+            owner = key.partition(".")[0]
+            if owner in jaxrl.intrinsic.CATALOGUE and owner not in called:
+                raise UserError(f"field {key!r}: {owner!r} is in no bonus expression here")
             raise unknown("field", key, known)
     for _ in settings(spec):
         pass
@@ -256,24 +248,24 @@ def _check_together(program: Mapping[str, Any]) -> None:
 
 
 def _parameters(prefix: str, known: Signature, written: Mapping[str, Any]) -> dict[str, Field]:
-    described = {
-        **{key: Field(default, traced=True) for key, default in known.swept.items()},
-        **{key: Field(default, optional=default is None) for key, default in known.static.items()},
-    }
-    return {
-        prefix + key: field._replace(
-            help=known.help.get(key, ""),
-            **(dict(zip(("low", "high"), BOUNDS[key], strict=True)) if key in BOUNDS else {}),
-        )
-        for key, field in described.items()
-        if key not in written
-    }
+    """The fields of a factory's parameters, less those that the bonus expression writes."""
+    fields: dict[str, Field] = {}
+    for key, default in (*known.swept.items(), *known.static.items()):
+        if key not in written:
+            low, high = BOUNDS.get(key, (-math.inf, math.inf))
+            traced, help = key in known.swept, known.help.get(key, "")
+            fields[prefix + key] = Field(default, help, traced, low, high, optional=default is None)
+    return fields
 
 
-def _combinations(grid: Mapping[str, tuple], chosen: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
-    keys = sorted(key for key in grid if chosen(key))
+def _combinations(grid: Mapping[str, Sequence]) -> Iterator[dict[str, Any]]:
+    keys = sorted(grid)
     for values in itertools.product(*(grid[key] for key in keys)):
         yield dict(zip(keys, values, strict=True))
+
+
+def _is_structural(key: str) -> bool:
+    return key.partition(".")[0] in STRUCTURAL
 
 
 def _by_reference(key: str, value: Any, objects: dict[str, Callable]) -> Any:

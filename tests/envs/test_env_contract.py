@@ -30,7 +30,7 @@ class Count(AutoReset):
         return {"time": 0, "start": start}, {"time": 0, "start": start, "key": key}
 
     def step_env(self, key, state, action, params):
-        state = {**state, "time": state["time"] + 1}
+        state = {**state, "time": state["time"] + jnp.int32(1)}
         over = state["time"] >= params.max_steps_in_episode
         return {"time": state["time"], "start": state["start"]}, state, params.reward, False, over, {"extra": 1}
 

@@ -49,6 +49,8 @@ def test_extension_keeps_what_is_committed_and_plans_only_the_rest(
     grid, seeds, extra_seed, extra_coef, at_once, finished, data
 ):
     grid.setdefault("coef", [1.0])
+    if not any("surprise" in bonus for bonus in grid.get("bonus", ["parts:surprise"])):
+        grid.pop("surprise.scale", None)  # refused: no program would have it
     before = plan(small(grid, sorted(seeds)), (), at_once)
     planned = [lane.id for chunk in before.chunks for lane in chunk.lanes]
     assert len(set(planned)) == len(planned) == before.lanes and before.skipped == 0
@@ -74,8 +76,8 @@ def test_extension_keeps_what_is_committed_and_plans_only_the_rest(
 
 
 def test_equal_numbers_and_reordered_keys_give_equal_ids():
-    first = lanes(small({"coef": [1, "1e-3"], "bonus": ["parts:flat", "parts:surprise"]}))
-    second = lanes(small({"bonus": ["parts:flat", "(parts:surprise())"], "coef": [1.0, 0.001]}))
+    first = lanes(small({"coef": [1, "1e-3"], "lr": [0.1, 0.2], "bonus": ["parts:flat", "parts:surprise"]}))
+    second = lanes(small({"bonus": ["parts:flat", "(parts:surprise())"], "lr": ["1e-1", 0.2], "coef": [1.0, 0.001]}))
     assert [lane.id for lane in first] == [lane.id for lane in second]
     assert len(lanes(small({"coef": [1, 1.0, "1"]}, seeds=1))) == 1
 

@@ -1,0 +1,151 @@
+"""Stored policies: load one, or evaluate every lane of a results directory again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.envs.contract import Task
+from jaxrl.errors import UserError, unknown
+from jaxrl.results import store
+from jaxrl.signatures import code_fingerprint
+from jaxrl.sweep.lanes import keys_of, lanes_of, packing_for, padded, stacked
+from jaxrl.sweep.program import Program, build
+from jaxrl.trainers.rollout import example_of
+from jaxrl.types import Agent, PyTree
+
+
+class Policy(NamedTuple):
+    """A stored policy: `memory, action, extras = agent.act(key, state, memory, obs[N], first[N])`."""
+
+    task: Task
+    agent: Agent
+    state: PyTree
+    memory: Callable  # (num_envs) -> fresh memory
+
+
+def load_policy(
+    directory: str | Path, lane: str, *, greedy: bool = True, objects: Mapping[str, Callable] | None = None
+) -> Policy:
+    """The policy that a lane ended with.
+
+    Args:
+        objects: the Python environment, bonus and agent of the run by reference, where they cannot be imported (those
+            of a script or a notebook).
+
+    Raises:
+        UserError: no such lane, damaged files, or parameters that do not fit the program as it is today.
+    """
+    manifest = manifest_of(directory, lane)
+    static, lanes = stored_lanes(directory, manifest)
+    values = next(row["values"] for row in lanes if row["lane"] == lane)
+    program = build(static, objects)
+    one = program.make({name: jnp.float32(value) for name, value in values.items()})
+    agent = one.greedy if greedy else one.sampling
+
+    def fresh(num_envs: int):
+        return agent.init(jax.random.key(0), example_of(program.task, num_envs))
+
+    template = jax.eval_shape(lambda: fresh(1)[0])
+    state = restore(template, store.load_params(directory, lane), lane)
+    return Policy(program.task, agent, state, lambda num_envs: fresh(num_envs)[1])
+
+
+def evaluate(
+    directory: str | Path, *, episodes: int = 128, seed: int = 0, objects: Mapping[str, Callable] | None = None
+):
+    """Evaluate every stored lane on `episodes` fresh episodes, greedy and sampled.
+
+    `seed` chooses the episodes, the same ones for every lane of equal training seed; they are not those of training.
+
+    Returns:
+        pandas.DataFrame, one row per lane: what was swept, seed, lane, `eval_return`, `eval_return_sampled`, `solved`;
+        lanes that diverged are left out.
+    """
+    from jaxrl.results import query
+
+    frame = query.lanes(directory)
+    frame = frame[frame["status"] == "ok"]
+    measured: dict[str, dict[str, float]] = {}
+    kept = set(frame["lane"])
+    for manifest in store.chunks(directory):
+        if not kept & set(manifest["lanes"]):
+            continue
+        static, lanes = stored_lanes(directory, manifest)
+        program = build({**static, "eval_episodes": episodes}, objects)
+        params = store.read_chunk(Path(directory) / manifest["chunk"]).params
+        measured |= _evaluate_chunk(program, lanes, params, seed)
+    names = [*query.swept(frame), "seed", "lane"]
+    table = frame[names].reset_index(drop=True)
+    for metric in ("eval_return", "eval_return_sampled", "solved"):
+        table[metric] = [measured[lane][metric] for lane in table["lane"]]
+    return table
+
+
+def _evaluate_chunk(
+    program: Program, lanes: Sequence[dict], params: dict[str, np.ndarray], seed: int
+) -> dict[str, dict[str, float]]:
+    packing = packing_for(len(lanes))
+    values, keys = stacked([row["values"] for row in lanes]), keys_of([row["seed"] for row in lanes])
+    values, keys = padded((values, keys), packing.devices)
+    shapes = jax.eval_shape(lanes_of(program, packing, 1).init, values, keys)
+    template = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[: len(lanes)], tree), shapes.agent)
+    agent = padded(restore(template, params, f"{len(lanes)} lanes"), packing.devices)
+    # Evaluation reads nothing but the agent, so the rest of the state is not rebuilt.
+    states = jax.tree.map(lambda leaf: None, shapes)._replace(agent=agent)
+    fresh = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31), seed))(keys)
+    metrics = jax.jit(lanes_of(program, packing, 1).evaluate)(values, fresh, states)
+    return {
+        row["lane"]: {name: float(np.asarray(column)[i]) for name, column in metrics.items()}
+        for i, row in enumerate(lanes)
+    }
+
+
+def stored_lanes(directory: str | Path, manifest: dict) -> tuple[dict[str, Any], list[dict]]:
+    """(static fields, lanes) of a chunk: as `jaxrl.sweep.spec` made them, lists turned back into tuples."""
+    chunk = store.read_chunk(Path(directory) / manifest["chunk"])
+    return {name: _static(value) for name, value in chunk.program.items()}, chunk.lanes
+
+
+def restore(template: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
+    """`template`, a tree of shapes, filled from arrays named by path.
+
+    Raises:
+        UserError: a name, shape or dtype differs; the sentence lists the first differences.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(template)
+    wanted = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    wrong = [f"{name} is missing" for name in wanted if name not in arrays]
+    wrong += [f"{name} is not known" for name in arrays if name not in wanted]
+    wrong += [
+        f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected {leaf.dtype}{list(leaf.shape)}"
+        for name, leaf in wanted.items()
+        if name in arrays and (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype)
+    ]
+    if wrong:
+        raise UserError(f"the stored parameters of {what} do not fit this program: {'; '.join(wrong[:3])}")
+    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
+
+
+def warning_if_foreign(manifest: dict) -> str:
+    """A sentence where the lane was written by other code than runs now, else ""."""
+    if manifest["code"] == code_fingerprint():
+        return ""
+    return f"lane was written by other code ({manifest['code'][:12]}): what runs now may not be what ran then\n"
+
+
+def manifest_of(directory: str | Path, lane: str) -> dict:
+    """The manifest of the chunk that holds `lane`; raises UserError naming the nearest lane id."""
+    lanes = store.committed(directory)
+    if lane not in lanes:
+        raise unknown(f"lane in {directory}", lane, lanes)
+    return store.read_manifest(lanes[lane])
+
+
+def _static(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _static(entry) for name, entry in value.items()}
+    return tuple(_static(entry) for entry in value) if isinstance(value, list) else value

@@ -1,0 +1,194 @@
+"""The command line: mistakes end with code 2 within a second and without jax; events become lines."""
+
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+import jaxrl.errors
+from jaxrl import cli
+
+ROOT = Path(jaxrl.errors.__file__).parents[1]
+IDEAS = """
+raise RuntimeError("validation must not execute this")
+def surprise(scale=1.0): ...
+class Maze: ...
+"""
+# Runs the command and says, on the last line of stderr, which slow packages it imported.
+WRAPPER = """
+import sys
+from jaxrl.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+slow = {"jax", "gymnax", "brax", "numpy", "pandas", "pyarrow", "ideas"} & set(sys.modules)
+print(sorted(slow), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    (tmp_path / "ideas.py").write_text(IDEAS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # what a command sets goes away with the test
+
+
+def shell(*arguments):
+    """(exit code, everything printed, packages imported) of a command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    command = [sys.executable, "-c", WRAPPER, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert time.perf_counter() - start < 3
+    printed, _, imported = (done.stdout + done.stderr).strip().rpartition("\n")
+    return done.returncode, printed, imported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--env", "DeepSea-bsuit"], "unknown environment 'DeepSea-bsuit': did you mean 'DeepSea-bsuite'?"),
+        (["train", "--env", "ideas:Mase"], "did you mean 'Maze'?"),
+        (["train", "--bonus", "rdn"], "unknown bonus 'rdn': did you mean 'rnd'?"),
+        (["train", "--bonus", "rnd(lrr=1) * e3b + ideas:surprise"], "unknown rnd parameter 'lrr': did you mean 'lr'?"),
+        (["train", "--bonus", "rnd", "--set", "rnd.lrr=1"], "unknown field 'rnd.lrr': did you mean 'rnd.lr'?"),
+        (["train", "--agent", "pppo"], "unknown agent 'pppo': did you mean 'ppo'?"),
+        (["train", "--bonsu", "rnd"], "--bonus"),
+        (["train", "--lr", "abc"], "--lr"),
+        (["train", "--discount", "2"], "discount = 2.0: must be in [0, 1]"),
+        (["train", "--out", "ideas.py"], "'ideas.py' cannot be written"),
+        (["sweep", "spec.toml"], "did you mean 'bonus'?"),
+        (["report", "nowhere"], "no results directory 'nowhere'"),
+    ],
+)
+def test_a_mistake_ends_with_code_2_and_without_jax(tmp_path, arguments, sentence):
+    (tmp_path / "spec.toml").write_text("[fixed]\nbonsu = 'rnd'\n")
+    code, printed, imported = shell(*arguments)
+    assert (code, imported) == (2, "[]")
+    assert sentence in printed and "Traceback" not in printed
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list", "envs"], ["list", "bonuses"]])
+def test_help_and_lists_come_without_jax(arguments):
+    code, printed, imported = shell(*arguments)
+    assert (code, imported) == (0, "[]")
+    assert {"--help": "replay", "train": "--num-envs", "list": "DeepSea-bsuite" if "envs" in arguments else "e3b"}[
+        arguments[0]
+    ] in printed
+
+
+def fake_run(monkeypatch, run):
+    """Puts `run` in the place of the executor and keeps the specs that it is given."""
+    seen = []
+    module = types.ModuleType("jaxrl.sweep.run")
+    module.run = lambda spec, out, *, on_event: (seen.append((spec, out)), run(on_event))
+    monkeypatch.setitem(sys.modules, "jaxrl.sweep.run", module)
+    results = types.SimpleNamespace(
+        lanes=lambda out: f"lanes of {out.name}",
+        summary=str.upper,
+        table=types.SimpleNamespace(text=lambda table: table),
+    )
+    monkeypatch.setitem(sys.modules, "jaxrl.results", results)
+    monkeypatch.setattr(jaxrl, "results", results, raising=False)
+    return seen
+
+
+def events(on_event):
+    on_event({"kind": "plan", "programs": 2, "lanes": 9, "skipped": 3, "bytes": 2**20})
+    on_event({"kind": "note", "text": "a note"})
+    on_event({"kind": "compile", "program": 1, "seconds": 2.0})
+    progress = {"kind": "progress", "total_steps": 100, "steps_per_s": 10.0, "mean_return": 0.25}
+    for done in (10, 20, 30):
+        on_event({**progress, "done_steps": done})
+    on_event({"kind": "chunk", "path": Path("a"), "lanes": 4, "diverged": ("bad",)})
+    on_event({"kind": "chunk", "path": Path("b"), "lanes": 2, "diverged": ()})
+
+
+def test_train_hands_the_spec_over_and_shows_events_and_the_table(monkeypatch, capsys):
+    seen = fake_run(monkeypatch, events)
+    clock = iter([0.0, 5.0, 11.0, 11.0, 12.0])  # start; three looks, of which the second is due and then sets the clock
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    arguments = (
+        "train --env-args size=8 --env-args deterministic=true --bonus rnd --set rnd.lr=1e-2 rnd.hidden=(8,) --lr 1e-3"
+    )
+    assert cli.main([*arguments.split(), "--hidden", "32", "--seeds", "2:4", "--out", "here"]) == 0
+    ((made, out),) = seen
+    assert out == Path("here") and made.seeds == (2, 3)
+    expected = {
+        "env_args": {"size": 8, "deterministic": True},
+        "rnd.lr": 0.01,
+        "rnd.hidden": (8,),
+        "lr": 1e-3,
+        "hidden": (32,),
+    }
+    assert {key: made.fixed[key] for key in expected} == expected
+    assert capsys.readouterr().out.splitlines() == [
+        "plan: 2 programs, 9 lanes, 3 committed before, 1.0 MiB of state",
+        "note: a note",
+        "compiled program 1 in 2.0 s",
+        " 20%  10 steps/s, 8 s left, mean return 0.25",
+        "committed 4 lanes in a, diverged: bad",
+        "committed 2 lanes in b",
+        "LANES OF HERE",
+    ]
+
+
+def test_sweep_reads_the_file_and_names_the_directory_after_it(monkeypatch, tmp_path):
+    seen = fake_run(monkeypatch, events)
+    (tmp_path / "trial.toml").write_text("seeds = 3\n[grid]\ncoef = [0.1, 1]\n")
+    assert cli.main(["sweep", "trial.toml"]) == 0
+    ((made, out),) = seen
+    assert out == Path("results/trial") and made.grid == {"coef": (0.1, 1)} and len(made.seeds) == 3
+
+
+def test_an_interruption_says_what_was_kept(monkeypatch, capsys):
+    def interrupted(on_event):
+        events(on_event)
+        raise KeyboardInterrupt
+
+    fake_run(monkeypatch, interrupted)
+    assert cli.main(["train"]) == 130
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "interrupted: 2 chunks, 6 lanes committed in results/train; run the same command again to go on"
+
+
+def test_a_terminal_gets_a_bar_and_the_same_sentences(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show = cli._on_terminal()
+    events(show)
+    show({"kind": "end"})
+    printed = capsys.readouterr().out
+    assert "10 steps/s, mean return 0.25" in printed and "committed 4 lanes in a, diverged: bad" in printed
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "--xla_force_host_platform_device_count={}"),
+        ({"XLA_FLAGS": "--other"}, "--other --xla_force_host_platform_device_count={}"),
+        ({"JAX_PLATFORMS": "cpu"}, "--xla_force_host_platform_device_count={}"),
+        ({"JAX_PLATFORMS": "cuda,cpu"}, ""),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=7"}, "--xla_force_host_platform_device_count=7"),
+    ],
+)
+def test_host_devices_are_one_per_core_unless_chosen(before, after):
+    cli.use_host_devices(environ := dict(before))
+    assert environ.get("XLA_FLAGS", "") == after.format(len(os.sched_getaffinity(0)))
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jaxrl", "list", "envs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == cli.READER_LEFT
