@@ -58,9 +58,8 @@ def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool) -
 
 def child(*arguments: str, devices: int) -> dict:
     """The JSON line that a benchmark process prints."""
-    environment = {
-        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_ENABLE_COMPILATION_CACHE": "0"
-    }  # fmt: skip
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    environment = {**os.environ, **flags}
     done = subprocess.run([sys.executable, "-m", *arguments], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"benchmark process {' '.join(arguments)} failed:\n{done.stderr}")

@@ -27,7 +27,7 @@ def make_train(lr: float = LR):
     env, params = gymnax.make("CartPole-v1")
     actor, critic = MLP((64, 64), 2, 0.01), MLP((64, 64), 1, 1.0)
     apply_actor = jax.vmap(actor.apply, (None, 0))
-    apply_critic = lambda p, x: jax.vmap(critic.apply, (None, 0))(p, x)[:, 0]  # noqa: E731
+    apply_critic = lambda p, x: jax.vmap(critic.apply, (None, 0))(p, x)[:, 0]
     adam = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(lr, eps=1e-5))
 
     def init(key):
@@ -118,7 +118,7 @@ def main() -> None:
     compiled = jax.jit(lambda s: jax.vmap(lambda one: train(one, arguments.iterations))(s)).lower(state).compile()
     compile_s = time.perf_counter() - clock
     seconds, curves = [], []
-    for call in range(arguments.calls + 1 - arguments.curves):
+    for _ in range(arguments.calls + 1 - arguments.curves):
         clock = time.perf_counter()
         state, returns = jax.block_until_ready(compiled(state))
         seconds.append(time.perf_counter() - clock)

@@ -1,6 +1,7 @@
 """The command line. Everything a user can mistype is refused here, before jax is imported."""
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -81,7 +82,7 @@ def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
     fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
-    return _run(spec(name="train", seeds=seeds, **{**fields, **given}), out)
+    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out)
 
 
 def sweep(file: tyro.conf.Positional[Path], out: Path | None = None) -> int:
@@ -92,7 +93,7 @@ def sweep(file: tyro.conf.Positional[Path], out: Path | None = None) -> int:
         out: directory of the results; by default results/NAME.
     """
     made = load_toml(file)
-    return _run(made, out or Path("results") / made.name)
+    return execute(made, out or Path("results") / made.name)
 
 
 def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: int = 0) -> int:
@@ -106,7 +107,7 @@ def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: i
     _existing(directory)
     if episodes < 1:
         raise UserError(f"episodes = {episodes}: must be at least 1")
-    use_host_devices(os.environ)
+    prepare_jax(os.environ)
     from jaxrl.sweep.policy import evaluate as evaluate_lanes
 
     print(evaluate_lanes(directory, episodes=episodes, seed=seed).to_string(index=False))
@@ -164,14 +165,22 @@ def list_(what: tyro.conf.Positional[Literal["envs", "bonuses", "agents"]]) -> i
 
 def doctor() -> int:
     """Versions, devices, directories, and every known clash with its cure."""
-    use_host_devices(os.environ)
+    prepare_jax(os.environ)
     from jaxrl.doctor import report as diagnose
 
     return diagnose()
 
 
-def use_host_devices(environ: MutableMapping[str, str]) -> None:
-    """Make XLA split the CPU into one device per core, unless the user chose devices; call before importing jax."""
+def prepare_jax(environ: MutableMapping[str, str]) -> None:
+    """One CPU device per core and a compilation cache, unless the user chose otherwise; call before importing jax.
+
+    The cache is private to the user, because whoever writes to it runs code.
+    """
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxrl" / "xla"
+    if "JAX_COMPILATION_CACHE_DIR" not in environ:
+        with contextlib.suppress(OSError):  # no cache is slower, not wrong
+            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+            environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     flags = environ.get("XLA_FLAGS", "")
     elsewhere = environ.get("JAX_PLATFORMS", "cpu").split(",")[0] != "cpu"
     if "xla_force_host_platform_device_count" not in flags and not elsewhere:
@@ -179,9 +188,10 @@ def use_host_devices(environ: MutableMapping[str, str]) -> None:
         environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
 
 
-def _run(made: Spec, out: Path) -> int:
+def execute(made: Spec, out: Path) -> int:
+    """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code."""
     _make_writable(out)
-    use_host_devices(os.environ)
+    prepare_jax(os.environ)
     # Only from here on is jax imported.
     show = _on_terminal() if sys.stdout.isatty() else _in_lines()
     kept: list[int] = []

@@ -23,9 +23,9 @@ class Categorical(NamedTuple):
         return self.logits.argmax(-1).astype(jnp.int32)
 
     def log_prob(self, action: Array) -> Array:
-        # A one-hot contraction instead of a gather: its gradient is no scatter, which XLA's CPU backend runs serially.
-        chosen = jax.nn.one_hot(action, self.logits.shape[-1])
-        return (jax.nn.log_softmax(self.logits) * chosen).sum(-1)
+        # A selection instead of a gather: its gradient is no scatter, which XLA's CPU backend runs serially.
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
+        return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)  # 0 * -inf would be NaN
 
     def entropy(self) -> Array:
         """In nats ``[...]``."""

@@ -91,7 +91,7 @@ def _print_devices() -> bool:
 
         devices = jax.devices()
         hosts = jax.local_device_count("cpu")
-    except Exception as error:  # noqa: BLE001 - whatever keeps jax from starting is the diagnosis
+    except Exception as error:
         print(f"BROKEN: jax does not start: {error}")
         return True
     print(f"devices: {', '.join(f'{device.platform}:{device.id} ({device.device_kind})' for device in devices)}")

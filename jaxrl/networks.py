@@ -29,7 +29,7 @@ def orthogonal(scale: float = 1.0):
         rows = math.prod(shape[:-1])
         x = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
         x = x / jnp.linalg.norm(x)
-        product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # noqa: E731
+        product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
         x = jax.lax.fori_loop(0, 48, lambda _, x: 1.5 * x - 0.5 * product(x, product(x.T, x)), x)
         x = x if rows >= columns else x.T
         return (scale * x).reshape(shape).astype(dtype)
@@ -82,7 +82,7 @@ class Conv(nn.Module):
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
 
 
-def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation: str = "tanh") -> nn.Module:
+def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation="tanh") -> nn.Module:
     """The module for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``."""
     return {"mlp": MLP, "conv": Conv}[torso](hidden, out, out_scale, activation)
 

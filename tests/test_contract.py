@@ -85,7 +85,10 @@ ROWS = {
     "anneal(select(count, episodic_count))": Row(
         lambda exploration: anneal(
             select(
-                count(**COUNT), episodic_count(**COUNT), score=lambda batch: batch.reward.mean(), exploration=exploration
+                count(**COUNT),
+                episodic_count(**COUNT),
+                score=lambda batch: 1.0 - batch.first[0].mean(),  # the second of two rollouts earns more: arm 1 pays
+                exploration=exploration,
             ),
             lambda updates: 0.9**updates,
         ),
@@ -107,7 +110,7 @@ class Programs:
         self.step = jax.jit(self.one_step)
         state, self.fresh = self.init(self.lanes[0], jax.random.key(1))
         memory = self.fresh
-        for i in (2, 3):  # an odd number of rollouts leaves select's second arm paying
+        for i in (2, 3):
             state, memory, _, self.metrics = self.step(
                 self.lanes[0], state, memory, fake_batch(jax.random.key(i), T, N, opens=i == 2), jax.random.key(10 + i)
             )
@@ -342,3 +345,36 @@ def test_no_key_is_used_twice(programs, row, batch):
         jax.jit(all_three)(jax.random.key(0))
         with pytest.raises(jax.errors.KeyReuseError):  # the checker does see into these programs
             jax.jit(careless)(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rnd(**RND),
+        lambda: e3b(**E3B),
+        lambda: product(rnd(**RND), e3b(**E3B)),
+    ],
+    ids=["rnd", "e3b", "product(rnd, e3b)"],
+)
+def test_label_and_update_together_cost_their_sum(make, batch):
+    """More would be work done twice. Less would be an `update` that asks again for what `label` gave it in the trace:
+    XLA merges the two only while their inputs are literally the same (under vmap and scan it keeps both loops).
+    """
+    reward = make()
+    state, memory = jax.eval_shape(reward.init, jax.random.key(0), example(N))
+    _, _, trace = jax.eval_shape(reward.label, state, memory, batch)
+    key = jax.eval_shape(jax.random.key, 0)
+
+    def together(key, state, memory, batch):
+        after, bonus, trace = reward.label(state, memory, batch)
+        return after, bonus, reward.update(key, state, memory, batch, trace)
+
+    def cost(function, *arguments):
+        compiled = jax.jit(function).lower(*arguments).compile()
+        return compiled.cost_analysis()["flops"], compiled.as_text().count(" while(")
+
+    label = cost(reward.label, state, memory, batch)
+    update = cost(reward.update, key, state, memory, batch, trace)
+    both = cost(together, key, state, memory, batch)
+    assert 0.95 * (label[0] + update[0]) <= both[0] <= 1.05 * (label[0] + update[0])
+    assert both[1] == label[1] + update[1]  # cost_analysis counts a loop's body once, whatever its length

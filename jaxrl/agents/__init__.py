@@ -1,3 +1,3 @@
 """Agents, one file per method. This module names them and imports none."""
 
-CATALOGUE = {"ppo": "jaxrl.agents.ppo:ppo"}
+CATALOGUE = {"ppo": "jaxrl.agents.ppo:ppo", "random": "jaxrl.agents.random:random"}

@@ -82,7 +82,7 @@ class ActionBox(AutoReset):
 
 
 class Truncation(AutoReset):
-    """Reward 1 at each step, for ever, cut after ``length`` steps; the observation is one-hot of the time, ``[length]``.
+    """Reward 1 at each step, for ever, cut after ``length`` steps; the observation is one-hot of time, ``[length]``.
 
     The final observation is that of time 0, as in a world that goes round. V = 1 / (1 - discount) in every state, if
     and only if truncation bootstraps from the final observation.

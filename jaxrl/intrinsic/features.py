@@ -9,7 +9,7 @@ import optax
 
 from jaxrl.networks import MLP, network, over
 from jaxrl.shuffle import shuffle
-from jaxrl.types import Array, Box, Discrete, Features, Key, PyTree
+from jaxrl.types import Box, Discrete, Features, Key, PyTree
 
 
 def frozen(function) -> Features:
@@ -25,7 +25,8 @@ def identity() -> Features:
 def random_network(*, dim=64, hidden=(64,), activation="relu", torso="mlp") -> Features:
     """A randomly initialised network that never learns (RE3, RND's target): state is its parameters."""
     net = network(torso, hidden, dim, 1.0, activation)
-    return Features(lambda key, example: net.init(key, example.obs[0]), net.apply, lambda key, state, batch: (state, {}))
+    init = lambda key, example: net.init(key, example.obs[0])
+    return Features(init, net.apply, lambda key, state, batch: (state, {}))
 
 
 class InverseDynamicsState(NamedTuple):

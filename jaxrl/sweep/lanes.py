@@ -86,7 +86,7 @@ def lanes_of(program: Program, packing: Packing, segment: int) -> Lanes:
 
 
 def padded(tree: PyTree, devices: int) -> PyTree:
-    """Lead axes lengthened to a multiple of `devices` by repeating the last lane; trim results to the lanes asked for."""
+    """Lead axes lengthened to a multiple of `devices` by repeating the last lane, whose copies are to be trimmed."""
     lanes = len(jax.tree.leaves(tree)[0])
     missing = -lanes % devices
     return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]) if missing else x, tree)
@@ -97,7 +97,7 @@ def _spread(function: Callable, packing: Packing) -> Callable:
     mesh = jax.make_mesh((packing.devices,), ("lanes",), axis_types=(AxisType.Auto,))
 
     def on_one_device(*arguments):
-        one = lambda lane: function(*lane)  # noqa: E731
+        one = lambda lane: function(*lane)
         if packing.at_once >= len(jax.tree.leaves(arguments)[0]):
             return jax.vmap(one)(arguments) if packing.at_once > 1 else jax.lax.map(one, arguments)
         return jax.lax.map(one, arguments, batch_size=packing.at_once if packing.at_once > 1 else None)
@@ -117,7 +117,7 @@ def state_bytes(program: Program, values: Mapping[str, float]) -> int:
 
 
 def compiled_bytes(compiled: Any) -> int:
-    """Bytes per device that a compiled program needs while it runs: arguments, results and scratch, sharing counted once."""
+    """Bytes per device that a compiled program needs: arguments, results and scratch, shared buffers counted once."""
     memory = compiled.memory_analysis()
     return (
         memory.argument_size_in_bytes

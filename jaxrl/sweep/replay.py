@@ -61,7 +61,7 @@ def where_it_broke(error: checkify.Error) -> str:
     """The operation that made a NaN and the lines of code, outermost first, that led to it; "" if there was none."""
     try:
         error.throw()
-    except Exception as raised:  # noqa: BLE001 - its class is private to jax
+    except Exception as raised:
         frames = traceback.extract_tb(raised.__cause__.__traceback__) if raised.__cause__ else []
         lines = [f"  {Path(frame.filename).name}:{frame.lineno}, in {frame.name}" for frame in frames[-4:]]
         return "\n".join([str(raised), *lines]) + "\n"

@@ -211,6 +211,7 @@ def _run_chunk(
         curves=curves,
         params={name: leaf[:count] for name, leaf in flat_arrays(states.agent).items()},
         code=code,
+        sources=chunk.lanes[0].sources,
         timing={
             "started": started.isoformat(timespec="seconds"),
             "compile_seconds": round(compile_seconds, 3),
@@ -222,7 +223,7 @@ def _run_chunk(
 
 
 def evaluation_points(last: int, evals: int) -> list[int]:
-    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last one always; all if there are fewer."""
+    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last always; all if there are fewer."""
     evals = min(evals, last)
     return [round(last * (i + 1) / evals) for i in range(evals)]
 

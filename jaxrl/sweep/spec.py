@@ -44,10 +44,10 @@ CONFIG = {
     "streams": Field("split", "one critic each for reward and bonus, or one sum", choices=("split", "sum")),
     "bonus_episodic": Field(False, "the bonus return stops where an episode ends"),
     "normalize_reward": Field(False, "divide the extrinsic reward by the deviation of its return"),
-    "warmup": Field(0, "random-policy iterations for normalisers; None: the bonus's own need", low=0, optional=True),
-    "evals": Field(10, "evaluation points per run", low=0),
+    "warmup": Field(5, "random-policy iterations that initialise a bonus's observation moments", low=0),
+    "evals": Field(10, "evaluation points per run, at most one an iteration", low=0),
     "eval_episodes": Field(16, "episodes per evaluation", low=1),
-    "coef": Field(1.0, "weight of the bonus", traced=True),
+    "coef": Field(1.0, "weight of the bonus", traced=True, low=0),
     "discount": Field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1),
     "bonus_discount": Field(0.99, "discount of the bonus return", traced=True, low=0, high=1),
 }
@@ -126,6 +126,8 @@ def schema(agent: str, bonus: Tree, objects: Mapping[str, Callable]) -> dict[str
         known = signature(objects.get(call.reference, call.reference))
         for key, field in _parameters(f"{call.name}.", known, call.keywords).items():
             fields.setdefault(key, field)
+    if bonus == parse("none"):  # nothing to weigh: one lane, not one for each coefficient
+        del fields["coef"], fields["bonus_discount"]
     return fields
 
 
@@ -232,6 +234,9 @@ def _check(spec: Spec) -> None:
             if owner in jaxrl.intrinsic.CATALOGUE and owner not in called:
                 raise UserError(f"field {key!r}: {owner!r} is in no bonus expression here")
             raise unknown("field", key, known)
+        if key in CONFIG and key not in STRUCTURAL:  # also where no program of the spec has it
+            for value in spec.grid.get(key, (spec.fixed.get(key),)):
+                checked(key, value, CONFIG[key])
     for _ in settings(spec):
         pass
 
@@ -240,8 +245,6 @@ def _check_together(program: Mapping[str, Any]) -> None:
     batch = program["num_envs"] * program["num_steps"]
     if program["steps"] < batch:
         raise UserError(f"steps = {program['steps']}: must be at least num_envs * num_steps = {batch}, one iteration")
-    if program["evals"] > iterations(program):
-        raise UserError(f"evals = {program['evals']}: must be at most the number of iterations, {iterations(program)}")
     minibatches = program.get("minibatches", 1)
     if batch % minibatches:
         raise UserError(f"minibatches = {minibatches}: must divide num_envs * num_steps = {batch}")

@@ -69,6 +69,6 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
     (memory, carry), (batch, returns, lengths, states) = jax.lax.scan(step, (memory, carry), keys)
     done = batch.terminated | batch.truncated
     episodes = done.sum()
-    mean = lambda x: jnp.where(episodes > 0, (x * done).sum() / jnp.maximum(episodes, 1), jnp.nan)  # noqa: E731
+    mean = lambda x: jnp.where(episodes > 0, (x * done).sum() / jnp.maximum(episodes, 1), jnp.nan)
     played = {"return": mean(returns), "length": mean(lengths), "episodes": episodes.astype(jnp.float32)}
     return memory, carry, Rollout(batch, first_memory, carry.obs, carry.first), {**played, "states": states}

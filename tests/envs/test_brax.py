@@ -7,7 +7,7 @@ from jaxrl import envs
 
 
 class Drift(Env):
-    """Starts at random in [0, 0.5), moves by half the action as it arrives; done, with a number as brax has it, above 1."""
+    """Starts at random in [0, 0.5), moves by half the action as it arrives; done (a number, as brax has it) above 1."""
 
     observation_size, action_size, backend = 2, 1, "none"
 

@@ -1,0 +1,56 @@
+# Needs Python 3.11 or newer and pip; every target installs what it needs from the lock files, into .venv.
+PYTHON ?= python3.11
+ifeq (, $(shell command -v $(PYTHON)))
+PYTHON := python3
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test test-slow check lint types smoke bench lock clean
+
+run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
+	$(BIN)/python experiments/deepsea_bonuses.py
+
+test: $(VENV)/dev.installed         ## the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/dev.installed    ## learning tests
+	$(BIN)/python -m pytest -m slow
+
+check: lint types test smoke        ## all that CI runs
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+
+types: $(VENV)/dev.installed
+	$(BIN)/mypy
+
+smoke: $(VENV)/run.installed        ## the command line, end to end, small
+	rm -rf results/smoke
+	$(BIN)/jaxrl doctor
+	$(BIN)/jaxrl train --env DeepSea-bsuite --env-args size=5 --bonus "0.5 * count + rnd" --seeds 2 --steps 8192 --evals 2 --out results/smoke
+	$(BIN)/jaxrl report results/smoke
+	$(BIN)/jaxrl evaluate results/smoke --episodes 4
+
+bench: $(VENV)/dev.installed        ## every speed claim, beside its reference
+	$(BIN)/python -m benchmarks.bench
+
+lock: pyproject.toml                ## resolve again; needs uv
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra dev --extra oracle pyproject.toml -c requirements.txt -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/run.installed: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked requirements into $(VENV): once, a minute or two"
+	$(PIP) --require-hashes --no-deps -r requirements.txt
+	$(PIP) --no-deps -e .
+	touch $@
+
+$(VENV)/dev.installed: requirements-dev.txt $(VENV)/run.installed
+	@echo "installing what tests need as well"
+	$(PIP) --require-hashes --no-deps -r requirements-dev.txt
+	touch $@
