@@ -36,7 +36,7 @@ def main() -> int:
     seconds = {part: sum(m["timing"][f"{part}_seconds"] for m in manifests) for part in ("compile", "run")}
     lanes = results.lanes(OUT)
     steps = len(lanes) * int(curves["steps"].max())
-    print(f"{len(lanes)} lanes, {steps:,} environment steps, compiled in {seconds['compile']:.0f} s, run in {seconds['run']:.0f} s")
+    print(f"{len(lanes)} lanes, {steps:,} environment steps; compiled in {seconds['compile']:.0f} s, ran in {seconds['run']:.0f} s")
     print(f"figures and {page}")
 
     table = results.summary(lanes)

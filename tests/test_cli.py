@@ -181,7 +181,7 @@ def test_a_terminal_gets_a_bar_and_the_same_sentences(monkeypatch, capsys):
     ],
 )
 def test_host_devices_are_one_per_core_unless_chosen(before, after):
-    cli.use_host_devices(environ := dict(before))
+    cli.prepare_jax(environ := dict(before))
     assert environ.get("XLA_FLAGS", "") == after.format(len(os.sched_getaffinity(0)))
 
 
