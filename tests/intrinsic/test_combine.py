@@ -1,0 +1,153 @@
+"""Combinators against values by hand, and the bandit against a NumPy one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from batches import example, fake_batch
+from references import roll
+
+from jaxrl.intrinsic.base import stateless
+from jaxrl.intrinsic.combine import add, anneal, difference, map_bonus, product, scale, select
+from jaxrl.intrinsic.count import count
+from jaxrl.intrinsic.episodic_count import episodic_count
+from jaxrl.types import IntrinsicReward
+
+T, N = 8, 3
+
+
+def learner(size):
+    """Pays `size` + how often it learned + how many steps its environment has taken; its trace is its size."""
+
+    def label(state, memory, batch):
+        ages = memory + jnp.arange(1.0, len(batch.reward) + 1)[:, None]
+        return ages[-1], size + 100.0 * state + ages, jnp.float32(size)
+
+    def update(key, state, memory, batch, trace):
+        return state + 1, {"trace": trace, "age": memory.mean()}
+
+    return IntrinsicReward(lambda key, example: (jnp.float32(0), jnp.zeros(example.reward.shape)), label, update)
+
+
+def batches(count=3):
+    return [fake_batch(jax.random.key(i), T, N, opens=i == 0) for i in range(count)]
+
+
+def paid(size, rollout):
+    """What `learner` pays, [T, 1]."""
+    return size + 100.0 * rollout + (T * rollout + np.arange(1, T + 1))[:, None]
+
+
+@pytest.mark.parametrize(("combine", "together"), [(add, np.add), (product, np.multiply)])
+def test_children_are_kept_apart_and_their_bonuses_joined(combine, together):
+    bonuses, states, metrics = roll(combine(learner(1.0), learner(2.0)), batches(), example(N))
+    for i, bonus in enumerate(bonuses):
+        np.testing.assert_allclose(bonus, together(paid(1.0, i), paid(2.0, i)) * np.ones(N), rtol=1e-6)
+    assert states[-1] == (3.0, 3.0)
+    assert metrics[1] == {"0/trace": 1.0, "0/age": T, "1/trace": 2.0, "1/age": T}  # memory as before the batch
+
+
+def test_children_draw_different_keys():
+    draw = IntrinsicReward(lambda key, example: (jax.random.normal(key), ()), lambda *a: ((), a[2].reward, ()), None)
+    draw = draw._replace(update=lambda key, *_: (jax.random.normal(key), {}))
+    _, states, _ = roll(add(draw, draw), batches(1), example(N))
+    assert len({float(x) for state in states for x in state}) == 4
+
+
+def test_one_child_is_itself_and_none_is_refused():
+    (bonus, *_), _, _ = roll(add(learner(1.0)), batches(), example(N))
+    np.testing.assert_allclose(bonus, paid(1.0, 0) * np.ones(N))
+    for combine in (add, product):
+        with pytest.raises(ValueError, match="at least one bonus"):
+            combine()
+    with pytest.raises(ValueError, match="at least two bonuses to choose from, got 1"):
+        select(learner(1.0), score=lambda batch: 0.0)
+
+
+def test_scale_and_map_bonus_change_what_is_paid_and_nothing_else():
+    for reward, function in (
+        (scale(learner(1.0), -0.5), lambda b: -0.5 * b),
+        (map_bonus(learner(1.0), jnp.log), np.log),
+    ):
+        bonuses, states, metrics = roll(reward, batches(), example(N))
+        for i, bonus in enumerate(bonuses):
+            np.testing.assert_allclose(bonus, function(paid(1.0, i)) * np.ones(N), rtol=1e-6)
+        assert states[-1] == 3.0 and metrics[2] == {"trace": 1.0, "age": 2 * T}
+
+
+def test_anneal_follows_the_number_of_updates():
+    bonuses, _, _ = roll(anneal(learner(1.0), lambda updates: 1.0 / (1 + updates)), batches(), example(N))
+    for i, bonus in enumerate(bonuses):
+        np.testing.assert_allclose(bonus, paid(1.0, i) / (1 + i) * np.ones(N), rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_difference_is_the_positive_part_of_the_rise_in_novelty(alpha):
+    """NovelD with counts for novelty: pays for going from a familiar state to a less familiar one."""
+    bonuses, _, _ = roll(difference(count(), alpha), batches(), example(N))
+    visits: dict = {}
+    clipped = 0
+    for batch, bonus in zip(batches(), bonuses, strict=True):
+        novelty = lambda x: (visits.get(x.tobytes(), 0) + 1) ** -0.5  # noqa: E731
+        there, here = (np.apply_along_axis(novelty, -1, np.asarray(x)) for x in (batch.next_obs, batch.obs))
+        np.testing.assert_allclose(bonus, np.maximum(there - alpha * here, 0), rtol=1e-5, atol=1e-6)
+        clipped += (there < alpha * here).sum()
+        for x in np.asarray(batch.next_obs).reshape(-1, 6):
+            visits[x.tobytes()] = visits.get(x.tobytes(), 0) + 1
+    assert alpha == 0.5 or 0 < clipped < 3 * T * N
+
+
+def test_difference_of_a_bonus_with_a_state_trains_it_once_on_the_batch():
+    _, states, metrics = roll(difference(learner(1.0)), batches(), example(N))
+    assert states[-1] == 3.0 and metrics[1] == {"trace": 1.0, "age": T}  # one pass of memory, not two
+
+
+def ucb(scores, arms, exploration):
+    """UCB1: the arms chosen when round u pays scores[u][arm]; each arm once first."""
+    chosen, earned = [], [[] for _ in range(arms)]
+    for row in scores:
+        untried = [k for k in range(arms) if not earned[k]]
+        total = sum(map(len, earned))
+        bounds = [np.mean(e) + exploration * np.sqrt(np.log(total) / len(e)) if e else None for e in earned]
+        arm = untried[0] if untried else int(np.argmax(bounds))
+        chosen.append(arm)
+        earned[arm].append(row[arm])
+    return chosen
+
+
+@pytest.mark.parametrize("exploration", [0.0, 0.1, 2.0])
+def test_select_is_ucb_and_only_the_arm_that_paid_learns(exploration):
+    scores = np.random.default_rng(0).normal([0.0, 0.3, 0.2], 0.5, size=(60, 3)).astype(np.float32)
+    # The score reads which arm paid from the batch: rewards are written by the loop below, as an environment would.
+    reward = select(
+        *(learner(1000.0 * k) for k in (1, 2, 3)), score=lambda batch: batch.reward[0, 0], exploration=exploration
+    )
+    batch = batches(1)[0]
+    state, memory = reward.init(jax.random.key(0), example(N))
+
+    @jax.jit
+    def step(state, memory, row):
+        paying = batch._replace(reward=jnp.full((T, N), row[state.arm]))
+        after, bonus, trace = reward.label(state, memory, paying)
+        learned, metrics = reward.update(jax.random.key(0), state, memory, paying, trace)
+        return learned, after, bonus, metrics["select/arm"]
+
+    expected = ucb(scores, 3, exploration)
+    assert exploration < 2.0 or len(set(expected[30:])) == 3
+    learned = np.zeros(3)
+    for rollout, (row, arm) in enumerate(zip(scores, expected, strict=True)):
+        state, memory, bonus, chosen = step(state, memory, row)
+        assert chosen == arm
+        # Every memory ages with every rollout; only learning differs.
+        ages = T * rollout + np.arange(1, T + 1)[:, None]
+        np.testing.assert_allclose(bonus, (1000.0 * (arm + 1) + 100.0 * learned[arm] + ages) * np.ones(N), rtol=1e-6)
+        learned[arm] += 1
+        assert [float(child) for child in state.children] == learned.tolist()
+    np.testing.assert_allclose(state.pulls, learned)
+
+
+def test_global_times_episodic_pays_where_both_do():
+    parts = [stateless(lambda batch: batch.reward), episodic_count()]
+    together, _, _ = roll(product(*parts), batches(), example(N))
+    apart = [roll(part, batches(), example(N))[0] for part in parts]
+    np.testing.assert_allclose(together, np.multiply(*apart), rtol=1e-6)

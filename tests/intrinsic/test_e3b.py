@@ -1,0 +1,98 @@
+"""The elliptical bonus against direct inversion, its laws on one-hot features, and what its embedding learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from batches import ACTIONS, example, fake_batch, world
+from references import elliptical as reference
+from references import episodic as episodes_of
+from references import layer_norm, mlp, roll
+
+from jaxrl.intrinsic.base import episodic
+from jaxrl.intrinsic.e3b import e3b, elliptical
+from jaxrl.intrinsic.features import identity
+
+T, N = 8, 3
+SMALL = {"dim": 8, "hidden": (16,), "minibatches": 2, "actions": ACTIONS}
+
+
+def two_rollouts():
+    return [fake_batch(jax.random.key(i), T, N, opens=i == 0) for i in range(2)]
+
+
+def test_bonus_is_the_squared_norm_under_the_inverse_covariance_of_the_episode():
+    batches = two_rollouts()
+    assert all(batch.terminated.any() and batch.truncated.any() and batch.first[1:].any() for batch in batches)
+    bonuses, _, _ = roll(episodic(identity(), elliptical(0.1)), batches, example(N))
+    for bonus, expected in zip(bonuses, episodes_of(batches, lambda past, x: reference(past, x, 0.1)), strict=True):
+        np.testing.assert_allclose(bonus, expected, rtol=1e-3)
+
+
+def test_features_are_the_layer_normalised_embedding():
+    batches = two_rollouts()
+    bonuses, states, _ = roll(e3b(0.5, normalize=False, **SMALL), batches, example(N), learn=False)
+    embedding = states[0].params["embedding"]
+    embed = lambda obs: layer_norm(mlp(embedding, obs))  # noqa: E731
+    for bonus, expected in zip(
+        bonuses, episodes_of(batches, lambda past, x: reference(past, x, 0.5, embed)), strict=True
+    ):
+        np.testing.assert_allclose(bonus, expected, rtol=1e-3)
+
+
+def test_normalize_divides_by_the_running_deviation_and_does_not_centre():
+    batches = two_rollouts()
+    raw, _, _ = roll(e3b(normalize=False, **SMALL), batches, example(N), learn=False)
+    normalized, _, metrics = roll(e3b(lr=0.0, **SMALL), batches, example(N))
+    for i, bonus in enumerate(normalized):
+        std = np.concatenate(raw[: i + 1]).std()
+        np.testing.assert_allclose(bonus, raw[i] / std, rtol=1e-3)
+        np.testing.assert_allclose(metrics[i]["bonus_std"], std, rtol=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 0.1, 1.0])
+def test_one_hot_law(ridge):
+    """A one-hot feature met n times in the episode earns 1 / (ridge + n), whatever else was met."""
+    rule, hot = elliptical(ridge), jnp.eye(4)
+    memory = rule.init(hot[3])
+    for n in range(10):
+        memory, bonus = rule.step(memory, hot[1])
+        np.testing.assert_allclose(bonus, 1 / (ridge + n), rtol=1e-4)
+        memory, other = rule.step(memory, hot[2])
+        np.testing.assert_allclose(other, 1 / (ridge + n), rtol=1e-4)
+    np.testing.assert_allclose(rule.step(memory, hot[3])[1], 1 / (ridge + 1), rtol=1e-4)  # the opening one counts
+    memory = rule.reset(memory, hot[0])
+    np.testing.assert_allclose([rule.step(memory, x)[1] for x in hot], [1 / (ridge + 1), *[1 / ridge] * 3], rtol=1e-5)
+
+
+def test_sherman_morrison_stays_the_inverse_for_500_steps():
+    rng = np.random.default_rng(0)
+    xs = rng.normal(size=(501, 16)).astype(np.float32)
+    rule = elliptical(0.1)
+    memory, _ = jax.jit(lambda xs: jax.lax.scan(rule.step, rule.init(xs[0]), xs[1:]))(xs)
+    exact = np.linalg.inv(0.1 * np.eye(16) + xs.T.astype(np.float64) @ xs)
+    assert np.abs(memory.precision - exact).max() < 1e-4 * np.abs(exact).max()
+    np.testing.assert_allclose(memory.precision, memory.precision.T, atol=1e-6)
+
+
+def test_the_embedding_learns_and_the_bonus_follows():
+    batches = [fake_batch(jax.random.key(0), T, N)] * 2
+    (before, after), states, metrics = roll(e3b(lr=1e-2, normalize=False, **SMALL), batches, example(N))
+    fresh = jax.tree.leaves(states[0].params["embedding"])
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(fresh, jax.tree.leaves(states[2].params["embedding"])))
+    assert np.abs(before - after).max() > 1e-3
+    assert metrics[1]["inverse_dynamics/loss"] < metrics[0]["inverse_dynamics/loss"]
+
+
+@pytest.mark.parametrize("magnitude", [1e-2, 1.0, 1e1, 1e2])
+def test_a_feature_new_to_the_episode_pays_more_than_a_seen_one(magnitude):
+    # The ridge is in units of squared features, so it scales with them; then the bonuses do not.
+    rng = np.random.default_rng(1)
+    directions = magnitude * np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    seen = directions[rng.integers(3, size=40)] + 0.01 * magnitude * rng.normal(size=(40, 6))
+    rule = elliptical(0.1 * magnitude**2)
+    memory, paid = jax.jit(lambda xs: jax.lax.scan(rule.step, rule.init(xs[0]), xs[1:]))(seen.astype(np.float32))
+    familiar = [float(rule.step(memory, jnp.float32(x))[1]) for x in directions[:3]]
+    novel = [float(rule.step(memory, jnp.float32(x))[1]) for x in directions[3:]]
+    assert min(novel) > 5 * max(familiar) > 0
+    assert paid[-10:].max() < 0.5 * paid.max()

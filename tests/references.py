@@ -1,0 +1,66 @@
+"""Plain NumPy, float64, one environment and one step at a time: what tests compare the compiled code with."""
+
+import jax
+import numpy as np
+
+ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
+
+
+def mlp(params, x, activation="relu"):
+    """Dense layers in order, no activation after the last one. x: any leading axes, then the observation's one."""
+    layers = params["params"]
+    for i in range(len(layers)):
+        layer = layers[f"Dense_{i}"]
+        x = np.asarray(x, np.float64) @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+        x = ACTIVATIONS[activation](x) if i < len(layers) - 1 else x
+    return x
+
+
+def layer_norm(x):
+    """Zero mean and unit variance over features, no gain (Ba et al. 2016; epsilon of flax, 1e-6)."""
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+
+
+def episodic(batches, score):
+    """Bonuses ``[T, N]`` of consecutive batches, where score(past, x) pays the arrival at x.
+
+    `past` lists what the environment saw in the episode so far, its opening observation first.
+    """
+    pasts, out = {}, []
+    for batch in batches:
+        bonus = np.zeros(batch.first.shape)
+        for (t, n), first in np.ndenumerate(np.asarray(batch.first)):
+            if first:
+                pasts[n] = [np.asarray(batch.obs[t, n])]
+            x = np.asarray(batch.next_obs[t, n])
+            bonus[t, n] = score(pasts[n], x)
+            pasts[n].append(x)
+        out.append(bonus)
+    return out
+
+
+def elliptical(past, x, ridge, embed=lambda x: np.asarray(x, np.float64)):
+    """x^T C^-1 x, C = ridge I + the outer products of `past`, by direct inversion."""
+    x = embed(x)
+    covariance = ridge * np.eye(len(x)) + sum(np.outer(embed(y), embed(y)) for y in past)
+    return x @ np.linalg.inv(covariance) @ x
+
+
+def roll(reward, batches, example, *, seed=0, learn=True):
+    """Label each batch in turn and `learn` from it. Returns bonuses, the state before each batch and the last, metrics."""
+    k_init, *keys = jax.random.split(jax.random.key(seed), 1 + len(batches))
+    state, memory = jax.jit(reward.init)(k_init, example)
+
+    @jax.jit
+    def step(key, state, memory, batch):
+        after, bonus, trace = reward.label(state, memory, batch)
+        learned, metrics = reward.update(key, state, memory, batch, trace) if learn else (state, {})
+        return learned, after, bonus, metrics
+
+    bonuses, states, measured = [], [state], []
+    for key, batch in zip(keys, batches, strict=True):
+        state, memory, bonus, metrics = step(key, state, memory, batch)
+        bonuses.append(np.asarray(bonus))
+        states.append(state)
+        measured.append(metrics)
+    return bonuses, states, measured
