@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 ROWS = ("ppo-cartpole-16", "ppo-cartpole-auc", "rnd-cartpole-16", "lanes-256", "bytes-per-lane")
-CARTPOLE = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "evals": 0}
+CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "evals": 0}
 RND = "rnd(proportion=0.25, dim=64, hidden=(64, 64), epochs=1)"
 
 

@@ -27,7 +27,7 @@ def make_train(lr: float = LR):
     env, params = gymnax.make("CartPole-v1")
     actor, critic = MLP((64, 64), 2, 0.01), MLP((64, 64), 1, 1.0)
     apply_actor = jax.vmap(actor.apply, (None, 0))
-    apply_critic = lambda p, x: jax.vmap(critic.apply, (None, 0))(p, x)[:, 0]
+    apply_critic = jax.vmap(lambda p, x: jnp.asarray(critic.apply(p, x))[0], (None, 0))
     adam = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(lr, eps=1e-5))
 
     def init(key):

@@ -12,13 +12,14 @@ Run       python experiments/deepsea_bonuses.py            about 4 minutes on tw
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from jaxrl.cli import execute
 from jaxrl.sweep.spec import spec
 
 OUT = Path("results/deepsea_bonuses")
-FIELDS = {"env": "DeepSea-bsuite", "env_args": {"size": 16}, "steps": 204_800, "lr": 1e-3}
-GRID = {"bonus": ["none", "count", "rnd", "e3b"], "coef": [0.01, 0.1, 1.0]}
+FIELDS: dict[str, Any] = {"env": "DeepSea-bsuite", "env_args": {"size": 16}, "steps": 204_800, "lr": 1e-3}
+GRID: dict[str, list] = {"bonus": ["none", "count", "rnd", "e3b"], "coef": [0.01, 0.1, 1.0]}
 
 
 def main() -> int:

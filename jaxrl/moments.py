@@ -8,7 +8,7 @@ from jaxrl.types import Array
 
 
 class Moments(NamedTuple):
-    count: Array  # () float32  rows seen; a batch of 2**13 rows is still counted exactly past 10**10 rows
+    rows: Array  # () float32  how many were seen; a batch of 2**13 rows is still counted exactly past 10**10 rows
     mean: Array  # [*shape] float32
     m2: Array  # [*shape] float32  sum of squared deviations from the mean
 
@@ -22,16 +22,16 @@ def merge(moments: Moments, rows: Array) -> Moments:
     """Add `rows` ``[..., *shape]``, any number of leading axes, to moments of ``[*shape]``."""
     rows = rows.astype(jnp.float32).reshape(-1, *moments.mean.shape)
     mean = rows.mean(0)
-    count = moments.count + rows.shape[0]
+    count = moments.rows + rows.shape[0]
     delta = mean - moments.mean
     share = rows.shape[0] / count
-    m2 = moments.m2 + ((rows - mean) ** 2).sum(0) + delta**2 * moments.count * share
+    m2 = moments.m2 + ((rows - mean) ** 2).sum(0) + delta**2 * moments.rows * share
     return Moments(count, moments.mean + delta * share, m2)
 
 
 def variance(moments: Moments) -> Array:
     """Population variance ``[*shape]``; 1 while there is no data."""
-    return jnp.where(moments.count > 0, moments.m2 / jnp.maximum(moments.count, 1.0), 1.0)
+    return jnp.where(moments.rows > 0, moments.m2 / jnp.maximum(moments.rows, 1.0), 1.0)
 
 
 def deviation(moments: Moments, epsilon: float = 1e-8) -> Array:

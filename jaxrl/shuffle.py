@@ -17,8 +17,8 @@ def shuffle(key: Key, data: PyTree, minibatches: int) -> PyTree:
     if (num_steps * num_envs) % minibatches:
         raise ValueError(f"minibatches={minibatches} must divide num_steps * num_envs = {num_steps * num_envs}")
     wanted = SLICES_PER_MINIBATCH * minibatches
-    blocks = [b for b in range(1, num_envs + 1) if num_envs % b == 0 and (num_steps * b) % minibatches == 0]
-    blocks = next((b for b in blocks if num_steps * b >= wanted), blocks[-1])
+    fitting = [b for b in range(1, num_envs + 1) if num_envs % b == 0 and (num_steps * b) % minibatches == 0]
+    blocks = next((b for b in fitting if num_steps * b >= wanted), fitting[-1])
     order = jax.random.permutation(key, num_steps * blocks)
 
     def deal(x):

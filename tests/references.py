@@ -47,7 +47,7 @@ def elliptical(past, x, ridge, embed=lambda x: np.asarray(x, np.float64)):
 
 
 def roll(reward, batches, example, *, seed=0, learn=True):
-    """Label each batch in turn and `learn` from it. Returns bonuses, the state before each batch and the last, metrics."""
+    """Label each batch in turn and learn from it: bonuses, the state before each batch and at the end, metrics."""
     k_init, *keys = jax.random.split(jax.random.key(seed), 1 + len(batches))
     state, memory = jax.jit(reward.init)(k_init, example)
 

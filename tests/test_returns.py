@@ -1,4 +1,4 @@
-"""Advantages against the forward definition of GAE, a sum over the steps ahead, one environment and stream at a time."""
+"""Advantages against the forward definition of GAE: a sum over the steps ahead, one environment and stream a time."""
 
 import jax
 import jax.numpy as jnp

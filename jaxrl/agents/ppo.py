@@ -63,7 +63,7 @@ def ppo(
     ppo/explained_variance` (of the first stream).
     """
     continuous = isinstance(actions, Box)
-    outputs = actions.shape[0] if continuous else actions.n
+    outputs = actions.shape[0] if isinstance(actions, Box) else actions.n
     num_streams = streams.discount.shape[0]
     adam = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
@@ -83,7 +83,7 @@ def ppo(
     def init(key: Key, example):
         k_actor, k_critic = jax.random.split(key)
         obs = example.obs[0]
-        params = {"actor": actor.init(k_actor, obs), "critic": critic.init(k_critic, obs)}
+        params: dict[str, PyTree] = {"actor": actor.init(k_actor, obs), "critic": critic.init(k_critic, obs)}
         if continuous:
             params["log_std"] = jnp.zeros(outputs)
         return PPOState(params, adam.init(params), empty_moments(obs.shape), jnp.int32(0)), ()
@@ -92,7 +92,7 @@ def ppo(
         distribution = policy(state.params, whiten(state.moments, obs))
         sampled = distribution.sample(key) if explore else distribution.mode()
         extras = {"log_prob": distribution.log_prob(sampled), "sampled": sampled}
-        action = jnp.clip(sampled, actions.low, actions.high) if continuous else sampled
+        action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
         return memory, action, extras
 
     def loss(params, data):

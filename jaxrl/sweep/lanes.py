@@ -31,9 +31,9 @@ class Packing(NamedTuple):
 class Lanes(NamedTuple):
     """The compiled-once functions of R lanes; `values` and `keys` lead with R, as everything they return does."""
 
-    init: Callable  # (values, keys)            -> states
-    run: Callable  # (values, states, n)        -> (states, metrics [R, segment]); the first n <= segment are real
-    evaluate: Callable  # (values, keys, states) -> metrics [R]
+    init: jax.stages.Wrapped  # (values, keys)             -> states
+    run: jax.stages.Wrapped  # (values, states, n)         -> (states, metrics [R, segment]), the first n of them real
+    evaluate: jax.stages.Wrapped  # (values, keys, states) -> metrics [R]
 
 
 def packing_for(lanes: int, at_once: int | None = None) -> Packing:
@@ -63,13 +63,12 @@ def lanes_of(program: Program, packing: Packing, segment: int) -> Lanes:
 
     def run(values, state, n):
         step = program.make(values).trainer.step
-        rows = jax.eval_shape(step, state)[1]
-        metrics = jax.tree.map(lambda row: jnp.full((segment, *row.shape), jnp.nan, row.dtype), rows)
+        metrics = {name: jnp.full(segment, jnp.nan, jnp.float32) for name in jax.eval_shape(step, state)[1]}
 
         def iteration(i, carry):
             state, metrics = carry
             state, row = step(state)
-            return state, jax.tree.map(lambda all_rows, one: all_rows.at[i].set(one), metrics, row)
+            return state, {name: metrics[name].at[i].set(value) for name, value in row.items()}
 
         return jax.lax.fori_loop(0, n, iteration, (state, metrics))
 

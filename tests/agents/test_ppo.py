@@ -1,4 +1,4 @@
-"""PPO against its paper in plain NumPy (float64): loss, metrics, gradient, step; then what it learns where V is known."""
+"""PPO against its paper in NumPy (float64): loss, metrics, gradient, step; then what it learns where V is known."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def case(actions, coef, seed=0, **static):
     rng = np.random.default_rng(seed)
     agent = agent_of(actions, coef, **static)
     state, _ = agent.init(jax.random.key(seed), example(actions))
-    stir = lambda x: x + jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32)  # noqa: E731
+    stir = lambda x: x + jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32)
     state = state._replace(params=jax.tree.map(stir, state.params))
     obs, next_obs = rng.normal(size=(2, T, N, OBS)).astype(np.float32)
     terminated, truncated = rng.random((2, T, N)) < 0.2
@@ -254,7 +254,9 @@ def test_the_step_size_falls_linearly_to_one_minus_anneal():
     def moved(updates):
         after, _ = agent.update(jax.random.key(0), state._replace(updates=jnp.int32(updates)), rollout, rewards)
         assert int(after.updates) == updates + 1
-        return np.asarray(after.params["actor"]["params"]["Dense_0"]["bias"] - state.params["actor"]["params"]["Dense_0"]["bias"])
+        return np.asarray(
+            after.params["actor"]["params"]["Dense_0"]["bias"] - state.params["actor"]["params"]["Dense_0"]["bias"]
+        )
 
     whole = moved(0)
     assert np.abs(whole).max() > 0.9 * NUMBERS["lr"]
@@ -270,7 +272,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
     moments = state.moments._replace(count=jnp.float32(40), mean=jnp.array(rows.mean(0), jnp.float32),
                                      m2=jnp.array(((rows - rows.mean(0)) ** 2).sum(0), jnp.float32))  # fmt: skip
     state = state._replace(moments=moments)
-    whiten = lambda obs: np.clip((obs - rows.mean(0)) / rows.std(0), -10, 10)  # noqa: E731
+    whiten = lambda obs: np.clip((obs - rows.mean(0)) / rows.std(0), -10, 10)
     after, found = agent.update(jax.random.key(0), state, rollout, rewards)
     params, data, _ = reference_of(actions, coef, state, rollout, rewards, whiten)
     assert np.abs(data[0]).max() == 10  # something was clipped
@@ -310,9 +312,7 @@ def test_every_number_may_be_swept_in_one_program():
     """vmap over all of them equals one run each, through a single trace."""
     _, state, rollout, rewards = case(DISCRETE, (1.0, 0.4))
     names = ("lr", "clip", "gae_lambda", "entropy", "value_coef", "max_grad_norm", "anneal", "coef")
-    rows = np.array(
-        [[1e-3, 0.1, 0.9, 0.0, 0.5, 0.5, 0.0, 0.0], [1e-2, 0.3, 0.5, 0.1, 1.0, 0.05, 0.9, 2.0]], np.float32
-    )
+    rows = np.array([[1e-3, 0.1, 0.9, 0.0, 0.5, 0.5, 0.0, 0.0], [1e-2, 0.3, 0.5, 0.1, 1.0, 0.05, 0.9, 2.0]], np.float32)
     state = state._replace(updates=jnp.int32(5))
     traces = []
 
@@ -357,7 +357,14 @@ def trained(name, iterations=150):
     task = envs.make(name)
     streams, combine = split_streams(0.0, DISCOUNT, BONUS_DISCOUNT, False)
     agent = ppo(
-        streams, lr=1e-2, anneal=1.0, entropy=0.0, actions=task.actions, iterations=iterations, explore=True, hidden=(16,)
+        streams,
+        lr=1e-2,
+        anneal=1.0,
+        entropy=0.0,
+        actions=task.actions,
+        iterations=iterations,
+        explore=True,
+        hidden=(16,),
     )
     bonus = stateless(lambda batch: jnp.ones_like(batch.reward))
     trainer = on_policy(task, agent, bonus, combine, num_envs=8, num_steps=16)

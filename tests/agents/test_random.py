@@ -18,7 +18,9 @@ def test_box_actions_fill_the_box():
     _, action, _ = random(actions=Box(-2.0, 3.0, (2,))).act(jax.random.key(0), (), (), None, jnp.zeros(4000, bool))
     assert action.shape == (4000, 2) and action.dtype == jnp.float32
     assert action.min() >= -2 and action.max() <= 3
-    np.testing.assert_allclose(np.quantile(action, [0.1, 0.5, 0.9], axis=0), np.array([[-1.5], [0.5], [2.5]]).repeat(2, 1), atol=0.15)
+    np.testing.assert_allclose(
+        np.quantile(action, [0.1, 0.5, 0.9], axis=0), np.array([[-1.5], [0.5], [2.5]]).repeat(2, 1), atol=0.15
+    )
 
 
 def test_where_the_box_is_unbounded_actions_are_standard_normal():

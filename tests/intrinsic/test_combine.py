@@ -81,14 +81,14 @@ def test_anneal_follows_the_number_of_updates():
         np.testing.assert_allclose(bonus, paid(1.0, i) / (1 + i) * np.ones(N), rtol=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_difference_is_the_positive_part_of_the_rise_in_novelty(alpha):
     """NovelD with counts for novelty: pays for going from a familiar state to a less familiar one."""
     bonuses, _, _ = roll(difference(count(), alpha), batches(), example(N))
     visits: dict = {}
     clipped = 0
     for batch, bonus in zip(batches(), bonuses, strict=True):
-        novelty = lambda x: (visits.get(x.tobytes(), 0) + 1) ** -0.5  # noqa: E731
+        novelty = lambda x: (visits.get(x.tobytes(), 0) + 1) ** -0.5
         there, here = (np.apply_along_axis(novelty, -1, np.asarray(x)) for x in (batch.next_obs, batch.obs))
         np.testing.assert_allclose(bonus, np.maximum(there - alpha * here, 0), rtol=1e-5, atol=1e-6)
         clipped += (there < alpha * here).sum()

@@ -67,7 +67,7 @@ def test_inverse_dynamics_is_the_squared_error_of_a_continuous_action():
 
 
 def test_inverse_dynamics_keeps_what_actions_move_and_forgets_noise():
-    """Coordinates 0-2 move by the action, 3-5 are fresh noise: after training, phi hears the former above the latter."""
+    """Coordinates 0-2 move by the action, 3-5 are fresh noise: training turns phi from the latter to the former."""
     k_obs, k_action, k_noise, k_init, k_learn = jax.random.split(jax.random.key(0), 5)
     action = jax.random.randint(k_action, (64, 8), 0, ACTIONS.n)
     obs = jax.random.normal(k_obs, (64, 8, 6))

@@ -40,7 +40,7 @@ def test_bonus_is_the_mean_squared_error_on_next_obs():
 
 
 def test_whitened_clipped_and_scaled_over_time_as_a_whole():
-    """The whole of section 2.4: input by the moments of rollouts before, bonus by the deviation of the running return."""
+    """All of section 2.4: input by the moments of earlier rollouts, bonus by the deviation of the running return."""
     batches = two_rollouts(3.0 + 2.0 * world())
     bonuses, states, _ = roll(rnd(1e-2, 1.0, 0.9, 1.0, **SMALL), batches, example(N))
     running, sums, seen = np.zeros(N), [], []

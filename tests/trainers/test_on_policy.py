@@ -1,4 +1,4 @@
-"""The order of one iteration (collect, label, learn), warm-up, and the metrics, seen by spies that record everything."""
+"""The order of one iteration (collect, label, learn), warm-up, and the metrics, seen by spies that record it all."""
 
 import jax
 import jax.numpy as jnp
@@ -119,8 +119,10 @@ def test_random_parts_of_an_iteration_draw_from_keys_of_their_own():
     def bonus_update(key, state, memory, batch, trace):
         return jax.random.bits(key), {"spy/bits": jax.random.bits(key)}
 
-    agent = watcher()._replace(update=agent_update, init=lambda key, example: (jax.random.bits(key), jnp.zeros(N, jnp.int32)))
-    label = lambda state, memory, batch: ((), batch.reward, ())  # noqa: E731
+    agent = watcher()._replace(
+        update=agent_update, init=lambda key, example: (jax.random.bits(key), jnp.zeros(N, jnp.int32))
+    )
+    label = lambda state, memory, batch: ((), batch.reward, ())
     bonus = IntrinsicReward(lambda key, example: (jax.random.bits(key), ()), label, bonus_update)
     trainer = on_policy(task(), agent, bonus, stack, num_envs=N, num_steps=T)
     state = trainer.init(jax.random.key(0))
@@ -141,7 +143,9 @@ def test_coverage_is_the_share_of_named_states_that_were_acted_in():
 
 
 def test_a_task_that_names_no_states_has_no_coverage():
-    trainer = on_policy(envs.make("probe/constant"), watcher(np.zeros((1, N), int)), spy(), stack, num_envs=N, num_steps=T)
+    trainer = on_policy(
+        envs.make("probe/constant"), watcher(np.zeros((1, N), int)), spy(), stack, num_envs=N, num_steps=T
+    )
     assert "coverage" not in iterate(trainer, 1)[1]
 
 
@@ -164,7 +168,7 @@ def test_normalized_rewards_are_divided_by_the_deviation_of_their_running_return
 
 
 def test_returns_are_reported_before_normalization():
-    trainer = lambda discount: on_policy(  # noqa: E731
+    trainer = lambda discount: on_policy(
         task(), watcher([[4, 1, 1]]), spy(), stack, num_envs=N, num_steps=T, reward_discount=discount
     )
     raw, scaled = iterate(trainer(None), 1)[1], iterate(trainer(0.9), 1)[1]
@@ -184,7 +188,7 @@ def nan_from(iteration, where):
 
     def update(key, state, memory, batch, trace):
         bad = state[0] >= iteration
-        broken = lambda part: jnp.where(bad & (where == part), jnp.float32(jnp.inf), 0.0)  # noqa: E731
+        broken = lambda part: jnp.where(bad & (where == part), jnp.float32(jnp.inf), 0.0)
         return (state[0] + 1, broken("state")), {"spy/metric": broken("metric")}
 
     return IntrinsicReward(init, label, update)
@@ -204,13 +208,13 @@ def test_finite_does_not_mind_that_no_episode_finished():
 
 
 def test_a_warm_up_keeps_the_moments_of_the_random_rollouts_and_nothing_else():
-    make = lambda warmup: on_policy(  # noqa: E731
+    make = lambda warmup: on_policy(
         task(), watcher(), normalize_obs(spy()), stack, num_envs=N, num_steps=T, warmup=warmup
     )
     key = jax.random.key(0)
     cold, warm = make(0).init(key), make(5).init(key)
-    assert float(cold.reward.moments.count) == 0
-    assert float(warm.reward.moments.count) == 5 * N * T
+    assert float(cold.reward.moments.rows) == 0
+    assert float(warm.reward.moments.rows) == 5 * N * T
     # random actions of the chain end anywhere, so each of the five positions was arrived at
     mean = np.asarray(warm.reward.moments.mean)
     assert (mean > 0).all() and np.isclose(mean.sum(), 1, atol=1e-5)
@@ -220,7 +224,7 @@ def test_a_warm_up_keeps_the_moments_of_the_random_rollouts_and_nothing_else():
 
 
 def test_a_bonus_without_moments_is_not_warmed_up_at_no_cost():
-    program = lambda warmup: str(  # noqa: E731
+    program = lambda warmup: str(
         jax.make_jaxpr(on_policy(task(), watcher(), spy(), stack, num_envs=N, num_steps=T, warmup=warmup).init)(
             jax.random.key(0)
         )

@@ -43,7 +43,7 @@ def scripted(script):
 
 def by_hand(actions):
     """One environment of the chain, step by step: rows of one environment's Transition, and its finished episodes."""
-    one_hot = lambda position: np.eye(LENGTH)[position]  # noqa: E731
+    one_hot = lambda position: np.eye(LENGTH)[position]
     position, time, first, total, rows, finished, visited = 0, 0, True, 0.0, [], [], []
     for action in actions:
         visited.append(position)
@@ -141,10 +141,10 @@ def test_environments_start_apart_where_the_world_is_random():
 def test_an_example_has_the_shapes_and_types_of_what_is_collected(name):
     task = envs.make(name)
     if isinstance(task.actions, Box):
-        act = lambda key, state, memory, obs, first: ((), jnp.zeros((2, *task.actions.shape)), ())  # noqa: E731
+        act = lambda key, state, memory, obs, first: ((), jnp.zeros((2, *task.actions.shape)), ())
     else:
-        act = lambda key, state, memory, obs, first: ((), jnp.zeros(2, jnp.int32), ())  # noqa: E731
+        act = lambda key, state, memory, obs, first: ((), jnp.zeros(2, jnp.int32), ())
     carry = start(jax.random.key(0), task, 2)
     _, _, rollout, _ = collect(jax.random.key(1), task, Agent(None, act, None), (), (), carry, 3)
-    kinds = lambda tree, lead: [(x.shape[lead:], x.dtype) for x in jax.tree.leaves(tree)]  # noqa: E731
+    kinds = lambda tree, lead: [(x.shape[lead:], x.dtype) for x in jax.tree.leaves(tree)]
     assert kinds(example_of(task, 2), 0) == kinds(rollout.batch, 1)

@@ -1,0 +1,242 @@
+"""The executor: what is committed, skipped, flagged and told, on the tiny program."""
+
+import numpy as np
+import pytest
+
+import jaxrl.sweep.plan
+import jaxrl.sweep.run
+from jaxrl.results import store
+from jaxrl.results.query import curves
+from jaxrl.sweep.plan import lanes as lanes_of_spec
+from jaxrl.sweep.run import evaluation_points, run, steps_of, sweep
+
+FOUR = {"seeds": 2, "grid": {"coef": (0.1, 1.0)}}
+STEPS = 4 * 4 * 8  # of one lane
+
+
+def events_of(spec, out, **keywords):
+    events = []
+    return run(spec, out, on_event=events.append, **keywords), events
+
+
+def of_kind(events, kind):
+    return [event for event in events if event["kind"] == kind]
+
+
+def tables(out):
+    """{lane id: {metric: [iterations]}} of everything committed under `out`, of all codes."""
+    found = {}
+    for manifest in store.chunks(out):
+        _, metrics = store.read_tables(out / manifest["chunk"], manifest)
+        for lane, rows in metrics.to_pandas().groupby("lane"):
+            found[lane] = {name: rows[name].to_numpy() for name in rows if name not in ("lane", "seed")}
+    return found
+
+
+def contents(out):
+    """{file under out: (bytes, when it was last written)}"""
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    return {path.relative_to(out).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_spec, tmp_path_factory):
+    """(directory, summary, events) of one uninterrupted run of four lanes."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, *events_of(tiny_spec(**FOUR), out)
+
+
+def test_every_lane_is_committed_with_its_curves_and_parameters(whole, tiny_spec):
+    out, summary, _ = whole
+    lanes = lanes_of_spec(tiny_spec(**FOUR))
+    assert (summary.lanes, summary.skipped, len(summary.chunks), summary.diverged) == (4, 0, 1, ())
+    assert summary.steps == 4 * STEPS
+    assert set(store.committed(out)) == {lane.id for lane in lanes}
+    for rows in tables(out).values():
+        np.testing.assert_array_equal(rows["iteration"], [1, 2, 3, 4])
+        np.testing.assert_array_equal(rows["step"], [32, 64, 96, 128])
+        np.testing.assert_array_equal(rows["finite"], 1)
+    params = store.load_params(out, lanes[0].id)
+    assert params["params/actor/params/Dense_0/kernel"].shape == (4, 8)
+    assert params["updates"] == 4
+    other = store.load_params(out, lanes[1].id)
+    assert (
+        np.abs(params["params/actor/params/Dense_0/kernel"] - other["params/actor/params/Dense_0/kernel"]).max() > 0.1
+    )
+
+
+def test_evaluations_stand_in_the_iterations_they_were_made_after(whole):
+    for rows in tables(whole[0]).values():
+        for name in ("eval_return", "eval_return_sampled"):
+            np.testing.assert_array_equal(np.isfinite(rows[name]), [False, True, False, True])
+        assert np.isnan(rows["solved"]).all()  # the probe names no threshold
+
+
+def test_events_tell_the_plan_the_compilation_the_progress_and_the_chunk(whole):
+    _, summary, events = whole
+    assert [event["kind"] for event in events[:2]] == ["plan", "compile"] and events[-1]["kind"] == "chunk"
+    plan, compilation, chunk = events[0], events[1], events[-1]
+    assert (plan["programs"], plan["lanes"], plan["skipped"]) == (1, 4, 0) and plan["bytes"] % 4 == 0 < plan["bytes"]
+    assert compilation["program"] == 1 and compilation["bytes"] > plan["bytes"] / 2 and compilation["seconds"] > 0
+    progress = of_kind(events, "progress")
+    assert [event["done_steps"] for event in progress] == [256, 512]  # evaluated after iterations 2 and 4
+    assert {event["total_steps"] for event in progress} == {4 * STEPS}
+    assert all(event["steps_per_s"] > 0 for event in progress)
+    assert (chunk["path"], chunk["lanes"], chunk["diverged"]) == (summary.chunks[0], 4, ())
+    assert not of_kind(events, "note")
+
+
+def test_the_mean_return_told_is_that_of_the_newest_finished_episodes(whole):
+    out, _, events = whole
+    last = [rows["return"][np.isfinite(rows["return"])][-1] for rows in tables(out).values()]
+    np.testing.assert_allclose(of_kind(events, "progress")[-1]["mean_return"], np.mean(last), rtol=1e-6)
+
+
+def test_an_equal_run_writes_equal_bytes(whole, tiny_spec, tmp_path):
+    run(tiny_spec(**FOUR), tmp_path)
+    one, two = contents(whole[0]), contents(tmp_path)
+    assert one.keys() == two.keys()
+    different = {name.partition("/")[2] for name in one if one[name][0] != two[name][0]}
+    assert different == {"manifest.json"}  # it alone holds times
+
+
+def test_shorter_segments_write_equal_bytes(whole, tiny_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxrl.sweep.run, "SEGMENT_STEPS", 4 * 32)  # one iteration of four lanes
+    _, events = events_of(tiny_spec(**FOUR), tmp_path)
+    assert len(of_kind(events, "progress")) == 4
+    one, two = contents(whole[0]), contents(tmp_path)
+    assert all(one[name][0] == two[name][0] for name in one if name.endswith("metrics.parquet"))
+
+
+def test_a_second_call_does_nothing(whole, tiny_spec):
+    out, *_ = whole
+    before = contents(out)
+    summary, events = events_of(tiny_spec(**FOUR), out)
+    assert (summary.lanes, summary.skipped, summary.chunks, summary.steps) == (4, 4, (), 0)
+    assert [event["kind"] for event in events] == ["plan"]
+    assert contents(out) == before
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny_spec, tmp_path_factory):
+    """(directory, files after half of the lanes, summary of the rest)"""
+    out = tmp_path_factory.mktemp("resumed")
+    run(tiny_spec(**{**FOUR, "seeds": 1}), out)
+    half = contents(out)
+    return out, half, run(tiny_spec(**FOUR), out)
+
+
+def test_resuming_runs_what_is_missing_and_touches_nothing_else(resumed):
+    out, half, summary = resumed
+    assert (summary.lanes, summary.skipped, len(summary.chunks), summary.steps) == (4, 2, 1, 2 * STEPS)
+    after = contents(out)
+    assert {name: after[name] for name in half} == half
+    assert len(after) == 2 * len(half)
+
+
+def test_resumed_lanes_are_those_of_an_uninterrupted_run(resumed, whole):
+    expected, found = tables(whole[0]), tables(resumed[0])
+    assert found.keys() == expected.keys()
+    for lane in expected:
+        for name in expected[lane]:
+            np.testing.assert_allclose(found[lane][name], expected[lane][name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_number_of_lanes_that_the_devices_do_not_divide(resumed, whole, tiny_spec, tmp_path):
+    """Three lanes on two devices: the padding is computed and thrown away."""
+    three = tiny_spec(seeds=3)
+    summary = run(three, tmp_path)
+    assert summary.steps == 3 * STEPS
+    found = tables(tmp_path)
+    assert set(found) == {lane.id for lane in lanes_of_spec(three)}
+    manifest = store.chunks(tmp_path)[0]
+    assert manifest["packing"] == {"devices": 2, "at_once": 1, "backend": "cpu"}
+    expected = tables(whole[0])
+    shared = found.keys() & expected.keys()
+    assert len(shared) == 2  # coefficient 1, the default, seeds 0 and 1
+    for lane in shared:
+        for name in expected[lane]:
+            np.testing.assert_array_equal(found[lane][name], expected[lane][name], err_msg=name)
+
+
+def test_a_diverged_lane_is_flagged_with_its_first_bad_iteration_and_the_others_keep_every_bit(
+    whole, tiny_spec, tmp_path
+):
+    """Lanes (at = never, coef 0.1 and 1) stand beside lanes that break in iteration 3, in one chunk."""
+    spec = tiny_spec(seeds=1, grid={"breaking.at": (1e9, 3.0), "coef": (0.1, 1.0)})
+    summary, events = events_of(spec, tmp_path)
+    sick = {lane.id for lane in lanes_of_spec(spec) if lane.values["breaking.at"] == 3}
+    assert len(sick) == 2 and set(summary.diverged) == sick == set(of_kind(events, "chunk")[0]["diverged"])
+    manifest = store.chunks(tmp_path)[0]
+    rows, _ = store.read_tables(tmp_path / manifest["chunk"], manifest)
+    for row in rows.to_pylist():
+        expected = ("diverged", 3) if row["lane"] in sick else ("ok", None)
+        assert (row["status"], row["first_bad_iteration"]) == expected
+    found, healthy = tables(tmp_path), tables(whole[0])
+    shared = found.keys() & healthy.keys()
+    assert len(shared) == 2 and not shared & sick
+    for lane in shared:
+        for name in healthy[lane]:
+            np.testing.assert_array_equal(found[lane][name], healthy[lane][name], err_msg=name)
+
+
+def test_lanes_of_other_code_are_noted_kept_and_never_mixed(tiny_spec, resumed, tmp_path, monkeypatch):
+    one = tiny_spec(seeds=1)
+    run(one, tmp_path)
+    before = contents(tmp_path)
+    for module in (jaxrl.sweep.run, jaxrl.sweep.plan):
+        monkeypatch.setattr(module, "code_fingerprint", lambda: "other")
+    summary, events = events_of(one, tmp_path)
+    (note,) = of_kind(events, "note")
+    assert "1 lanes" in note["text"] and "other code" in note["text"]
+    assert (summary.skipped, len(summary.chunks)) == (0, 1)
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert len(store.committed(tmp_path)) == 2 and len(store.committed(tmp_path, code="other")) == 1
+    with pytest.warns(UserWarning, match="leaving out 1 lanes"):
+        assert curves(tmp_path).sizes["seed"] == 1
+
+
+def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids(
+    tiny_spec, whole, tmp_path, monkeypatch
+):
+    needed = iter((2, 1, 1))  # of the whole chunk and of its halves
+    monkeypatch.setattr(jaxrl.sweep.run, "compiled_bytes", lambda compiled: next(needed))
+    monkeypatch.setattr(jaxrl.sweep.run, "memory_limit", lambda: 1)
+    summary = run(tiny_spec(**FOUR), tmp_path)
+    assert len(summary.chunks) == 2 and summary.steps == 4 * STEPS
+    assert tables(tmp_path).keys() == tables(whole[0]).keys()
+
+
+def test_programs_are_run_one_after_the_other(tiny_spec, tmp_path):
+    """A static choice in the grid makes two programs; without evaluations there are no such curves."""
+    spec = tiny_spec(seeds=1, steps=32, evals=0, grid={"activation": ("tanh", "relu")})
+    summary, events = events_of(spec, tmp_path)
+    assert events[0]["programs"] == 2 and [event["program"] for event in of_kind(events, "compile")] == [1, 2]
+    assert len(summary.chunks) == 2
+    assert all("eval_return" not in rows for rows in tables(tmp_path).values())
+
+
+def test_sweep_returns_the_curves_of_what_it_ran(tiny_spec, whole, tmp_path):
+    out, *_ = whole
+    spec = tiny_spec(**FOUR)
+    bonus = next(iter(spec.objects.values()))
+    dataset = sweep(out, **{**spec.fixed, "bonus": bonus}, **FOUR)  # everything is committed already
+    assert dict(dataset.sizes) == {"coef": 2, "seed": 2, "iteration": 4}
+    np.testing.assert_array_equal(dataset.steps, [32, 64, 96, 128])
+    expected = tables(out)
+    for lane in lanes_of_spec(spec):
+        row = dataset["ppo/entropy"].sel(coef=lane.values["coef"], seed=lane.seed)
+        np.testing.assert_array_equal(row, expected[lane.id]["ppo/entropy"])
+
+
+@pytest.mark.parametrize(
+    ("last", "evals", "expected"),
+    [(10, 2, [5, 10]), (10, 1, [10]), (10, 0, []), (3, 10, [1, 2, 3]), (7, 3, [2, 5, 7]), (4, 4, [1, 2, 3, 4])],
+)
+def test_evaluation_points_are_even_and_end_with_the_last_iteration(last, evals, expected):
+    assert evaluation_points(last, evals) == expected
+
+
+def test_a_lane_makes_whole_iterations_only():
+    assert steps_of({"steps": 100, "num_envs": 4, "num_steps": 8}) == 96
