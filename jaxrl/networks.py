@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import UserError, unknown
 from jaxrl.types import Array, Key
 
 
@@ -68,6 +69,8 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        if x.ndim != 3:
+            raise UserError(f"torso 'conv' needs observations [H, W, C], not shape {x.shape}: use torso 'mlp'")
         large = min(x.shape[:2]) >= 36
         x = x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
         for width, kernel, stride in zip(self.channels, (8, 4, 3), (4, 2, 1), strict=True):
@@ -80,11 +83,16 @@ class Conv(nn.Module):
 
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
+TORSOS = {"mlp": MLP, "conv": Conv}
 
 
 def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation="tanh") -> nn.Module:
-    """The module for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``."""
-    return {"mlp": MLP, "conv": Conv}[torso](hidden, out, out_scale, activation)
+    """The module for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``; UserError for any other."""
+    if torso not in TORSOS:
+        raise unknown("torso", torso, TORSOS)
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
+    return TORSOS[torso](tuple(hidden), out, out_scale, activation)
 
 
 def over(function: Callable, axes: int) -> Callable:

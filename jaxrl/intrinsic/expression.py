@@ -96,7 +96,8 @@ def canonical(tree: Tree) -> str:
         return " + ".join(map(canonical, tree.terms))
     if isinstance(tree, Product):
         return " * ".join(f"({canonical(term)})" if isinstance(term, Add) else canonical(term) for term in tree.terms)
-    inside = [*map(canonical, tree.children), *(f"{key}={value!r}" for key, value in sorted(tree.keywords.items()))]
+    written = {key: value if isinstance(value, str) else repr(value) for key, value in sorted(tree.keywords.items())}
+    inside = [*map(canonical, tree.children), *(f"{key}={value}" for key, value in written.items())]
     name = _NAME_OF.get(tree.reference, tree.reference)
     return f"{name}({', '.join(inside)})" if inside else name
 
@@ -204,7 +205,8 @@ class _Reader(NamedTuple):
                 raise unknown(f"{label} parameter", keyword.arg or "**", allowed)
             if keyword.arg in written:
                 raise self.refusal(keyword.value, f"{keyword.arg!r} is written twice")
-            value = self.value(keyword.value)
+            default, value = allowed[keyword.arg], keyword.value
+            value = value.id if isinstance(default, str) and isinstance(value, ast.Name) else self.value(value)
             written[keyword.arg] = coerce(f"{label}.{keyword.arg}", value, allowed[keyword.arg])
         return Call(reference, label, written, children)
 

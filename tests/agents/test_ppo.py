@@ -269,7 +269,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
     agent, state, rollout, rewards = case(actions, coef, normalize_obs=True)
     rng = np.random.default_rng(5)
     rows = rng.normal([1.0, -2.0, 0.5], [0.5, 2.0, 0.05], (40, OBS))
-    moments = state.moments._replace(count=jnp.float32(40), mean=jnp.array(rows.mean(0), jnp.float32),
+    moments = state.moments._replace(rows=jnp.float32(40), mean=jnp.array(rows.mean(0), jnp.float32),
                                      m2=jnp.array(((rows - rows.mean(0)) ** 2).sum(0), jnp.float32))  # fmt: skip
     state = state._replace(moments=moments)
     whiten = lambda obs: np.clip((obs - rows.mean(0)) / rows.std(0), -10, 10)
@@ -281,7 +281,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
     everything = np.concatenate([rows, np.asarray(rollout.batch.obs).reshape(-1, OBS)])
     np.testing.assert_allclose(after.moments.mean, everything.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(after.moments.m2 / after.moments.count, everything.var(0), rtol=1e-4)
+    np.testing.assert_allclose(after.moments.m2 / after.moments.rows, everything.var(0), rtol=1e-4)
     # and acting uses the moments that the state holds
     obs = rollout.batch.obs[0]
     _, _, extras = agent.act(jax.random.key(0), state, (), obs, jnp.zeros(N, bool))
@@ -293,7 +293,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
 
 def test_moments_stay_empty_without_normalize_obs():
     agent, state, rollout, rewards = case(DISCRETE, (1.0,))
-    assert float(agent.update(jax.random.key(0), state, rollout, rewards)[0].moments.count) == 0
+    assert float(agent.update(jax.random.key(0), state, rollout, rewards)[0].moments.rows) == 0
 
 
 def test_every_epoch_deals_new_minibatches_and_takes_every_row():

@@ -185,3 +185,12 @@ def test_a_wrong_keyword_is_refused_without_importing_jax():
     sentence, imported = done.stdout.strip().split("\n")
     assert "did you mean 'lr'" in sentence
     assert imported == "[]"
+
+
+def test_a_word_may_be_a_keyword_s_value_where_its_default_is_one():
+    tree = parse("rnd(torso=conv)")
+    assert tree.keywords == {"torso": "conv"}
+    assert canonical(tree) == "rnd(torso=conv)"
+    assert parse(canonical(tree)) == tree
+    with pytest.raises(UserError, match="'conv' refused: only a number"):
+        parse("rnd(lr=conv)")

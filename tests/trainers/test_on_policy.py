@@ -131,11 +131,11 @@ def test_random_parts_of_an_iteration_draw_from_keys_of_their_own():
     assert len(set(bits)) == len(bits)
 
 
-WALK = [[1, 1, 1], [2, 1, 1], [1, 1, 1], [3, 1, 1], [1, 1, 1], [1, 1, 1], [2, 4, 1], [1, 1, 1]]
+WALK = [[1, 1, 1], [2, 1, 1], [1, 1, 1], [3, 1, 1], [1, 1, 1], [1, 1, 1], [1, 4, 1], [1, 1, 1]]
 
 
 def test_coverage_is_the_share_of_named_states_that_were_acted_in():
-    """Four states can be acted in. Iteration 1 acts in 0, 1, 2 (three steps, cut, then 0); iteration 2 in 3 as well."""
+    """Four states can be acted in. Iteration 1 acts in 0, 1, 2 (three steps, cut, then 0); iteration 2 in 3, 1, 0."""
     trainer = on_policy(task(), watcher(WALK), spy(), stack, num_envs=N, num_steps=T)
     states, rows = iterate(trainer, 2)
     np.testing.assert_allclose(rows["coverage"], [3 / 4, 4 / 4])
