@@ -101,7 +101,7 @@ def test_proportion_is_the_share_of_transitions_learned_from():
     for proportion, tolerance in ((0.0, 0.0), (0.25, 0.04), (1.0, 0.0)):  # four standard deviations
         changed, loss = share(keys, proportion)
         assert abs(changed.mean() - proportion) <= tolerance
-        np.testing.assert_allclose(loss[changed], loss.max(), rtol=1e-6)  # masked mean: not diluted by those left out
+        np.testing.assert_allclose(loss[changed], loss.max(), rtol=1e-6)
         assert (loss[~changed] == 0.0).all()
 
 
@@ -117,9 +117,11 @@ def test_terminal_observations_are_scored_or_left_out(end):
     done = np.asarray(batch.terminated | batch.truncated)
     elsewhere = batch._replace(next_obs=jnp.where(ended[..., None], 50.0, batch.next_obs))
     for terminal in (True, False):
-        reward = rnd(1e-2, **BARE, **SMALL, terminal=terminal)
-        (bonus,), (_, learned), _ = roll(reward, [batch], example(N))
+        reward = rnd(1e-2, **BARE, dim=4, hidden=(8,), minibatches=1, terminal=terminal)
+        (bonus,), (_, learned), (metrics,) = roll(reward, [batch], example(N))
         (other,), (_, learned_other), _ = roll(reward, [elsewhere], example(N))
+        scored = np.ones_like(done) if terminal else ~done
+        np.testing.assert_allclose(metrics["rnd/loss"], bonus[scored].mean(), rtol=1e-5)  # a mean of those scored alone
         assert (bonus[done] == 0).all() == (not terminal) and (bonus[~done] > 0).all()
         assert (other[ended] > 100 * bonus.mean()).all() == terminal
         assert equal(learned.predictor, learned_other.predictor) == (not terminal)

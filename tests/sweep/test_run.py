@@ -157,6 +157,9 @@ def test_a_number_of_lanes_that_the_devices_do_not_divide(resumed, whole, tiny_s
     for lane in shared:
         for name in expected[lane]:
             np.testing.assert_array_equal(found[lane][name], expected[lane][name], err_msg=name)
+        params, others = store.load_params(tmp_path, lane), store.load_params(whole[0], lane)
+        for name in others:
+            np.testing.assert_array_equal(params[name], others[name], err_msg=name)
 
 
 def test_a_diverged_lane_is_flagged_with_its_first_bad_iteration_and_the_others_keep_every_bit(

@@ -1,0 +1,254 @@
+"""From results directories to arrays, frames and SQL.
+
+Never mixed: within a directory the code fingerprint committed last is read and the lanes of others are counted in a
+warning; between directories a difference of code becomes a dimension like any other. Diverged lanes are left out of
+``curves`` and named in ``attrs["diverged"]``; ``lanes`` and ``sql`` show every lane with its status.
+"""
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import xarray as xr
+
+from jaxrl.errors import UserError, unknown
+from jaxrl.metrics import METRICS
+from jaxrl.results.store import LANE_COLUMNS, METRIC_COLUMNS, chunks, read_tables
+
+UNITS = {
+    "return": "reward", "eval_return": "reward", "eval_return_sampled": "reward", "bonus_mean": "reward",
+    "bonus_max": "reward", "length": "environment steps", "episodes": "episodes", "coverage": "fraction of states",
+}  # fmt: skip
+FINAL = "final_"
+PROVENANCE = ("chunk", "commit", "dirty")
+MAX_CELLS = 10**7
+
+
+def lanes(*directories) -> pd.DataFrame:
+    """One row per lane: id, seed, status, provenance, every static field and value, last measured value of each metric.
+
+    A metric is called "final_" + its name, and is NaN for a diverged lane. A field is NaN where it does not apply.
+    """
+    return _load(directories)[0]
+
+
+def sql(statement: str, *directories) -> pd.DataFrame:
+    """Run SQL (DuckDB) over two tables, ``lanes`` and ``metrics``.
+
+    ``lanes`` is what ``lanes()`` gives; ``metrics`` has lane, seed, iteration, step and a column per metric. What was
+    not measured is NULL. Diverged lanes are there: join with ``lanes`` on lane and keep status = 'ok'.
+    """
+    import duckdb
+
+    frame, metrics = _load(directories)
+    # No statement reads or writes a file: the tables are all there is.
+    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+        connection.register("lanes", pa.Table.from_pandas(frame, preserve_index=False))
+        connection.register("metrics", metrics)
+        try:
+            return connection.execute(statement).df()
+        except duckdb.Error as error:
+            raise UserError(f"the query failed: {error}") from error
+
+
+def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
+    """Every metric over dims (swept names..., seed, iteration), float32, NaN where missing or not measured.
+
+    Swept is every field that takes more than one value over the lanes; the others are ``attrs``. The field "steps" is
+    called "budget" here, because the coordinate ``steps`` holds environment steps: over iteration, or over the swept
+    names as well where lanes differ in it. Coordinates ``lane``, ``status`` and ``packing`` describe each lane, ""
+    where there is none. Raises ``UserError`` if two lanes claim the same place.
+    """
+    frame, table = _load(directories)
+    names = swept(frame)
+    coordinates = {name: _coordinate(frame[name]) for name in [*names, "seed"]}
+    metrics = table.to_pandas()
+    coordinates["iteration"] = np.unique(metrics["iteration"])
+    dims = list(coordinates)
+    shape = tuple(len(values) for values in coordinates.values())
+    if math.prod(shape) > MAX_CELLS:
+        raise UserError(
+            f"{len(frame)} lanes span a grid of {dict(zip(dims, shape, strict=True))}, too sparse for an array: "
+            "use results.lanes() or results.sql()"
+        )
+
+    cells = dict(zip(frame["lane"], _cells(frame, coordinates), strict=True))
+    described = {name: np.full(shape[:-1], "", object) for name in ("lane", "status", "packing")}
+    for row in frame.to_dict("records"):
+        cell = cells[row["lane"]]
+        if other := described["lane"][cell]:
+            raise UserError(
+                f"lanes {other} and {row['lane']} have the same {', '.join(dims[:-1])} but are different lanes: "
+                "what sets them apart is not a field; load their directories one at a time"
+            )
+        for name, array in described.items():
+            array[cell] = row[name]
+
+    diverged = list(frame["lane"][frame["status"] == "diverged"])
+    columns = [name for name in metrics if name not in METRIC_COLUMNS]
+    data = {name: np.full(shape, np.nan, np.float32) for name in columns}
+    steps = np.full(shape, np.nan)
+    for lane, curve in metrics.groupby("lane", sort=False):
+        place = (*cells[lane], np.searchsorted(coordinates["iteration"], curve["iteration"]))
+        steps[place] = curve["step"]
+        if include_diverged or lane not in diverged:
+            for name in columns:
+                data[name][place] = curve[name]
+
+    dataset = xr.Dataset({name: (dims, data[name], _describe(name)) for name in columns}, coordinates)
+    dataset = dataset.assign_coords({name: (dims[:-1], array) for name, array in described.items()})
+    dataset.coords["steps"] = _steps(xr.DataArray(steps, coordinates, dims))
+    dataset["iteration"].attrs = {"units": "iterations", "description": "one rollout and one update each"}
+    dataset.attrs = {
+        **{name: frame[name].dropna().iloc[0] for name in fields(frame) if name not in names},
+        "swept": names,
+        "diverged": diverged,
+        "commits": sorted({f"{commit or 'unknown'}{' (dirty)' if dirty else ''}"
+                           for commit, dirty in zip(frame["commit"], frame["dirty"], strict=True)}),
+    }  # fmt: skip
+    return dataset
+
+
+def final(curve: xr.DataArray) -> xr.DataArray:
+    """Last measured value along iteration; NaN where nothing was measured."""
+    measured = curve.notnull()
+    last = xr.where(measured, np.arange(curve.sizes["iteration"]), -1).max("iteration")
+    return curve.isel(iteration=last.clip(0)).where(last >= 0).drop_vars("iteration")
+
+
+def paired(
+    dataset: xr.Dataset, metric: str, dim: str, first, second, *, allow_packing_mix: bool = False
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Final ``metric`` at ``dim`` = first and at ``dim`` = second, over equal dims and seeds, for paired statistics.
+
+    The same seed starts both from the same key, so their difference is the choice's; but how lanes were packed
+    (lanes at once, devices) changes the last bits, hence different packings are refused unless ``allow_packing_mix``.
+    """
+    if metric not in dataset:
+        raise unknown("metric", metric, map(str, dataset.data_vars))
+    if dim not in dataset.attrs["swept"]:
+        raise unknown("swept name", dim, dataset.attrs["swept"])
+    for value in (first, second):
+        if value not in dataset[dim].values:
+            raise UserError(f"{dim} = {value!r} is not among {dataset[dim].values.tolist()}")
+    x, y = (dataset[metric].sel({dim: value}) for value in (first, second))
+    both = (x["packing"] != "") & (y["packing"] != "")
+    mixed = int((both & (x["packing"] != y["packing"])).sum())
+    if mixed and not allow_packing_mix:
+        packings = sorted(set(np.concatenate([x["packing"].values[both], y["packing"].values[both]])))
+        raise UserError(
+            f"{mixed} of {int(both.sum())} pairs were run under different packings ({'; '.join(packings)}), which "
+            "changes the last bits: run them together, or pass allow_packing_mix=True"
+        )
+    x, y = (final(array).drop_vars(["lane", "status", "packing", "steps", dim], errors="ignore") for array in (x, y))
+    return x, y
+
+
+def fields(frame: pd.DataFrame) -> list[str]:
+    """Columns of a ``lanes`` frame that are fields of the lanes' configuration."""
+    reserved = {*LANE_COLUMNS, *PROVENANCE}
+    return [name for name in frame if name not in reserved and not name.startswith(FINAL)]
+
+
+def swept(frame: pd.DataFrame) -> list[str]:
+    """Fields that take more than one value over a ``lanes`` frame; where a field does not apply is not a value."""
+    return [name for name in fields(frame) if frame[name].nunique() > 1]
+
+
+def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
+    """The ``lanes`` frame and the ``metrics`` table of all directories; a lane committed twice is read once."""
+    if not directories:
+        raise UserError("name at least one results directory")
+    rows: list[dict] = []
+    tables: list[pa.Table] = []
+    seen: set[str] = set()
+    for directory, manifest in ((one, manifest) for one in directories for manifest in _one_code(one)):
+        lane_table, metric_table = read_tables(f"{directory}/{manifest['chunk']}", manifest)
+        program = _flat(manifest["program"])
+        provenance = {name: manifest[name] for name in ("code", *PROVENANCE)}
+        fresh = [row for row in lane_table.to_pylist() if row["lane"] not in seen]
+        rows += [{**{name: row.pop(name) for name in LANE_COLUMNS}, **provenance, **program, **row} for row in fresh]
+        names = pa.array([row["lane"] for row in rows[len(rows) - len(fresh) :]], pa.string())
+        tables.append(metric_table.filter(pc.is_in(metric_table["lane"], names)))
+        seen.update(names.to_pylist())
+    metrics = pa.concat_tables(tables, promote_options="default")
+    frame = pd.DataFrame(rows).astype({"first_bad_iteration": "Int64"})
+    last = metrics.drop_columns(["seed", "iteration", "step"]).to_pandas().groupby("lane").last().add_prefix(FINAL)
+    frame = frame.join(last, on="lane")
+    frame.loc[frame["status"] == "diverged", list(last)] = np.nan
+    return frame, metrics
+
+
+def _one_code(directory) -> list[dict]:
+    manifests = chunks(directory)
+    if not manifests:
+        raise UserError(f"no chunk was committed in {str(directory)!r}")
+    code = manifests[-1]["code"]
+    other: dict[str, int] = {}
+    for manifest in manifests:
+        if manifest["code"] != code:
+            other[manifest["code"]] = other.get(manifest["code"], 0) + len(manifest["lanes"])
+    if other:
+        counted = ", ".join(f"{count} lanes of {fingerprint}" for fingerprint, count in other.items())
+        warnings.warn(f"{directory} was written by several versions of the code: reading {code}, leaving out {counted}",
+                      stacklevel=4)  # fmt: skip
+    kept = [manifest for manifest in manifests if manifest["code"] == code]
+    newest = {name: source for manifest in kept for name, source in manifest["sources"].items()}
+    current = [manifest for manifest in kept if manifest["sources"].items() <= newest.items()]
+    if len(current) < len(kept):
+        old = sum(len(manifest["lanes"]) for manifest in kept if manifest not in current)
+        warnings.warn(f"{directory} holds {old} lanes of earlier versions of {', '.join(newest)}: leaving them out",
+                      stacklevel=4)  # fmt: skip
+    return current
+
+
+def _flat(program: dict, prefix: str = "") -> dict:
+    """Fields as scalars: a mapping becomes dotted names, a list its JSON text, "steps" is renamed to "budget"."""
+    flat = {}
+    for name, value in program.items():
+        name = prefix + ("budget" if prefix + name == "steps" else name)
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return flat
+
+
+def _coordinate(column: pd.Series) -> np.ndarray:
+    """Sorted distinct values; where the field does not apply comes first, as NaN or ""."""
+    present = column.dropna()
+    numeric = pd.api.types.is_numeric_dtype(present.infer_objects())
+    values = np.unique(present.to_numpy() if numeric else present.astype(str).to_numpy(object).astype(str))
+    missing = [np.nan if numeric else ""] if len(present) < len(column) else []
+    return np.concatenate([missing, values]) if missing else values
+
+
+def _cells(frame: pd.DataFrame, coordinates: dict) -> list[tuple]:
+    """Index of every lane in the grid (swept names..., seed)."""
+    columns = []
+    for name in list(coordinates)[:-1]:
+        values = coordinates[name]
+        numeric = values.dtype.kind != "U"
+        place = {value: index for index, value in enumerate(values.tolist()) if value == value}
+        columns.append([0 if pd.isna(value) else place[value if numeric else str(value)] for value in frame[name]])
+    return list(zip(*columns, strict=True))
+
+
+def _steps(steps: xr.DataArray) -> xr.DataArray:
+    """Environment steps without the dimensions they do not depend on: never seed, often iteration alone."""
+    for dim in map(str, steps.dims[:-1]):
+        smallest, largest = steps.min(dim), steps.max(dim)
+        if smallest.equals(largest):
+            steps = smallest
+    steps = steps if steps.isnull().any() else steps.astype(np.int64)
+    steps.attrs = {"units": "environment steps", "description": "environment steps of one lane, all its environments"}
+    return steps
+
+
+def _describe(metric: str) -> dict[str, str]:
+    owner = metric.split("/")[0]
+    return {"units": UNITS.get(metric, "1"), "description": METRICS.get(metric, f"{metric}, described by {owner}")}

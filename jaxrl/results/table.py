@@ -1,0 +1,75 @@
+"""The summary of a sweep: one row for every combination of the swept names, none crowned, none left out."""
+
+import numpy as np
+import pandas as pd
+
+from jaxrl.errors import UserError
+from jaxrl.results import stats
+from jaxrl.results.query import FINAL, swept
+
+
+def summary(frame: pd.DataFrame, rng=0, level: float = 0.95) -> pd.DataFrame:
+    """Summarise a ``lanes`` frame per cell (every combination of the swept names that was run), sorted by cell.
+
+    Columns after the swept names: ``seeds`` (lanes that did not diverge), ``diverged``; ``solved`` (a number of
+    seeds, NaN where the environment names no threshold), ``solved_low`` and ``solved_high`` (Wilson, as fractions);
+    ``eval_return`` (IQM over seeds), ``eval_return_low`` and ``eval_return_high`` (bootstrap with ``rng``);
+    ``coverage`` (IQM). NaN where nothing was measured.
+    """
+    if frame.empty:
+        raise UserError("there are no lanes to summarise")
+    names = swept(frame)
+    groups = frame.groupby(names, dropna=False) if names else [((), frame)]
+    rows = [{**dict(zip(names, cell, strict=True)), **_cell(group, rng, level)} for cell, group in groups]
+    return pd.DataFrame(rows)
+
+
+def text(table: pd.DataFrame) -> str:
+    """A ``summary`` frame as aligned text."""
+    return readable(table).to_string(index=False)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A ``summary`` frame with every value and its interval in one column of strings; "-" where there is none."""
+    shown = {name: table[name].map(_number) for name in table.columns[: table.columns.get_loc("seeds")]}
+    rows = table.to_dict("records")
+    shown["seeds"] = table["seeds"].map(str)
+    shown["solved"] = [
+        "-" if np.isnan(row["solved"]) else f"{row['solved']:.0f}/{row['seeds']}{_interval(row, 'solved')}"
+        for row in rows
+    ]
+    shown["eval return (IQM)"] = [_number(row["eval_return"]) + _interval(row, "eval_return") for row in rows]
+    shown["coverage (IQM)"] = table["coverage"].map(_number)
+    shown["diverged"] = table["diverged"].map(str)
+    return pd.DataFrame(shown)
+
+
+def _cell(group: pd.DataFrame, rng, level) -> dict:
+    good = group[group["status"] == "ok"]
+    measured = (good.get(FINAL + name, pd.Series(dtype=float)) for name in ("solved", "eval_return", "coverage"))
+    solved, returns, coverage = (column.dropna().to_numpy() for column in measured)
+    nothing = stats.Estimate(np.nan, np.nan, np.nan)
+    rate = stats.wilson(int(solved.sum()), len(solved), level) if len(solved) else nothing
+    middle = stats.bootstrap_interval(returns, stats.iqm, rng, level) if len(returns) else nothing
+    return {
+        "seeds": len(good),
+        "diverged": len(group) - len(good),
+        "solved": solved.sum() if len(solved) else np.nan,
+        "solved_low": rate.low,
+        "solved_high": rate.high,
+        "eval_return": middle.value,
+        "eval_return_low": middle.low,
+        "eval_return_high": middle.high,
+        "coverage": stats.iqm(coverage) if len(coverage) else np.nan,
+    }
+
+
+def _number(value) -> str:
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else f"{value:.4g}"
+    return str(value) if value != "" else "-"
+
+
+def _interval(row: dict, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
