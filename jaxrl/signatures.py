@@ -269,6 +269,10 @@ _NOT_LITERAL = object()
 
 
 def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):  # 2**16, the one sum that defaults are written as
+        base, exponent = _literal(node.left), _literal(node.right)
+        if isinstance(base, int) and isinstance(exponent, int) and 0 <= exponent <= 64:
+            return base**exponent
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -24,6 +24,7 @@ def surprise(
     *,
     example,
     hidden=(64, 64), depth=2,  # two on a line: help of neither
+    buckets=2**10,
     after=parts.inner,  # not a literal
 ):
     """Docstring."""
@@ -57,7 +58,7 @@ def package(tmp_path, monkeypatch):
 def test_parameters_are_sorted_by_the_factory_convention(package):
     found = signature("my_pkg.ideas:surprise")
     assert found.swept == {"scale": 1.0}
-    assert found.static == {"hidden": (64, 64), "depth": 2}
+    assert found.static == {"hidden": (64, 64), "depth": 2, "buckets": 1024}
     assert found.supplied == ("actions", "example")
     assert found.rewards is False
     assert found.help == {"scale": "how much", "after": "not a literal"}

@@ -43,7 +43,7 @@ def ppo(
     entropy=0.01,  # entropy bonus, per nat
     value_coef=0.5,  # weight of the value loss, streams summed
     max_grad_norm=0.5,  # global gradient norm
-    anneal=0.0,  # share of lr gone, linearly, by the last update
+    anneal=0.0,  # share of lr gone, linearly, when training ends
     *,
     actions: Discrete | Box,
     iterations: int,
