@@ -10,35 +10,48 @@ import argparse
 import json
 import time
 
+import flax.linen as nn
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl.networks import MLP
+from jaxrl.networks import orthogonal
 
 ENVS, STEPS, EPOCHS, MINIBATCHES = 64, 128, 4, 4
 LR, CLIP, DISCOUNT, LAMBDA, ENTROPY, VALUE, MAX_NORM = 2.5e-4, 0.2, 0.99, 0.95, 0.01, 0.5, 0.5
 
 
+class MLP(nn.Module):
+    """Two tanh layers of 64 and a linear one, ``[..., in] -> [..., out]``."""
+
+    out: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = nn.tanh(nn.Dense(64, kernel_init=orthogonal(2**0.5))(x))
+        return nn.Dense(self.out, kernel_init=orthogonal(self.scale))(x)
+
+
 def make_train(lr: float = LR):
     """(init, train): `train(state, n)` makes n iterations and returns (state, mean finished return ``[n]``)."""
     env, params = gymnax.make("CartPole-v1")
-    actor, critic = MLP((64, 64), 2, 0.01), MLP((64, 64), 1, 1.0)
-    apply_actor = jax.vmap(actor.apply, (None, 0))
-    apply_critic = jax.vmap(lambda p, x: jnp.asarray(critic.apply(p, x))[0], (None, 0))
+    actor, critic = MLP(2, 0.01), MLP(1, 1.0)
+    apply_critic = lambda p, x: jnp.asarray(critic.apply(p, x))[:, 0]
     adam = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(lr, eps=1e-5))
 
     def init(key):
         key, k_env, k_actor, k_critic = jax.random.split(key, 4)
         obs, env_state = jax.vmap(env.reset, (0, None))(jax.random.split(k_env, ENVS), params)
-        networks = {"actor": actor.init(k_actor, obs[0]), "critic": critic.init(k_critic, obs[0])}
+        networks = {"actor": actor.init(k_actor, obs), "critic": critic.init(k_critic, obs)}
         return key, networks, adam.init(networks), env_state, obs, jnp.zeros(ENVS)
 
     def loss(networks, batch):
         obs, action, log_prob_old, advantage, target = batch
-        log_p = jax.nn.log_softmax(apply_actor(networks["actor"], obs))
+        log_p = jax.nn.log_softmax(actor.apply(networks["actor"], obs))
         log_prob = jnp.take_along_axis(log_p, action[:, None], 1)[:, 0]
         ratio = jnp.exp(log_prob - log_prob_old)
         policy_loss = -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * advantage).mean()
@@ -53,7 +66,7 @@ def make_train(lr: float = LR):
         def env_step(carry, key):
             env_state, obs, returns = carry
             k_act, k_env = jax.random.split(key)
-            log_p = jax.nn.log_softmax(apply_actor(networks["actor"], obs))
+            log_p = jax.nn.log_softmax(actor.apply(networks["actor"], obs))
             action = jax.random.categorical(k_act, log_p)
             log_prob = jnp.take_along_axis(log_p, action[:, None], 1)[:, 0]
             value = apply_critic(networks["critic"], obs)

@@ -23,14 +23,19 @@ class Categorical(NamedTuple):
         return self.logits.argmax(-1).astype(jnp.int32)
 
     def log_prob(self, action: Array) -> Array:
-        # A selection instead of a gather: its gradient is no scatter, which XLA's CPU backend runs serially.
-        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
-        return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)  # 0 * -inf would be NaN
+        log_p = self._log_p()
+        # A mask instead of a gather: its gradient is no scatter, which XLA's CPU backend runs serially.
+        taken = jnp.arange(log_p.shape[0]).reshape(-1, *(1 for _ in action.shape)) == action
+        return jnp.where(taken, log_p, 0.0).sum(0)
 
     def entropy(self) -> Array:
         """In nats ``[...]``."""
-        log_p = jax.nn.log_softmax(self.logits)
-        return -(jnp.exp(log_p) * jnp.maximum(log_p, jnp.finfo(jnp.float32).min)).sum(-1)  # 0 log 0 = 0
+        log_p = self._log_p()
+        return -(jnp.exp(log_p) * jnp.maximum(log_p, jnp.finfo(jnp.float32).min)).sum(0)  # 0 log 0 = 0
+
+    def _log_p(self) -> Array:
+        """``[A, ...]``: actions first, as networks compute, so that nothing is transposed on the way."""
+        return jax.nn.log_softmax(jnp.moveaxis(self.logits, -1, 0), axis=0)
 
 
 class DiagonalNormal(NamedTuple):

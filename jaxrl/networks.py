@@ -1,7 +1,8 @@
 """Networks in flax.linen, seen by the rest only through `init` and `apply`: params are plain dicts of arrays.
 
-A network is written for ONE observation; `over` maps it over the leading axes of a batch (XLA makes one matrix product
-of it).
+A network takes one batch axis, ``[B, *O] -> [B, out]``; `over` applies it to ``[T, N, *O]``. Inside, features come first
+and the batch last, ``kernel @ x``: every product, its gradients and the sums over the batch then run along contiguous
+memory, which XLA's CPU backend rewards (`make bench`).
 """
 
 import math
@@ -38,8 +39,20 @@ def orthogonal(scale: float = 1.0):
     return init
 
 
+class Dense(nn.Module):
+    """``[in, B] -> [out, B]``: kernel ``[out, in]``, bias ``[out]``."""
+
+    out: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", orthogonal(self.scale), (self.out, x.shape[0]))
+        return kernel @ x + self.param("bias", nn.initializers.zeros_init(), (self.out,))[:, None]
+
+
 class MLP(nn.Module):
-    """``[*O] -> [out]``: observation flattened to float32, hidden layers, linear output."""
+    """``[B, *O] -> [B, out]``: observation flattened to float32, hidden layers, linear output."""
 
     hidden: tuple[int, ...]
     out: int
@@ -48,14 +61,14 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x.reshape(-1).astype(jnp.float32)
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32).T
         for width in self.hidden:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=orthogonal(2**0.5))(x))
-        return nn.Dense(self.out, kernel_init=orthogonal(self.out_scale))(x)
+            x = ACTIVATIONS[self.activation](Dense(width, 2**0.5)(x))
+        return Dense(self.out, self.out_scale)(x).T
 
 
 class Conv(nn.Module):
-    """``[H, W, C] -> [out]``: three convolutions, then the hidden layers, linear output.
+    """``[B, H, W, C] -> [B, out]``: three convolutions, then the hidden layers, linear output.
 
     From 36 pixels a side on, the 8-4-3 kernels with strides 4-2-1 of Mnih et al. 2015; below (MinAtar, grids) 3x3
     kernels with stride 1 (ours). uint8 pixels are divided by 255.
@@ -69,9 +82,9 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if x.ndim != 3:
-            raise UserError(f"torso 'conv' needs observations [H, W, C], not shape {x.shape}: use torso 'mlp'")
-        large = min(x.shape[:2]) >= 36
+        if x.ndim != 4:
+            raise UserError(f"torso 'conv' needs observations [H, W, C], not shape {x.shape[1:]}: use torso 'mlp'")
+        large = min(x.shape[1:3]) >= 36
         x = x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
         for width, kernel, stride in zip(self.channels, (8, 4, 3), (4, 2, 1), strict=True):
             kernel, stride, padding = (kernel, stride, "VALID") if large else (3, 1, "SAME")
@@ -96,7 +109,11 @@ def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.
 
 
 def over(function: Callable, axes: int) -> Callable:
-    """`function(shared, one)` mapped over `axes` leading axes of `one`."""
-    for _ in range(axes):
-        function = jax.vmap(function, in_axes=(None, 0))
-    return function
+    """`function(shared, batch)`, made for one leading axis, for `axes` leading axes of every array of `batch`."""
+
+    def merged(shared, batch):
+        lead = jax.tree.leaves(batch)[0].shape[:axes]
+        batch = jax.tree.map(lambda x: x.reshape(math.prod(lead), *x.shape[axes:]), batch)
+        return jax.tree.map(lambda y: y.reshape(*lead, *y.shape[1:]), function(shared, batch))
+
+    return merged

@@ -96,7 +96,7 @@ class Features(NamedTuple):
     """An embedding of observations, learned or not."""
 
     init: Callable  # (key, example[N])            -> state
-    embed: Callable  # (state, obs[*O])            -> [D] float32, or a scalar; ONE observation
+    embed: Callable  # (state, obs[B, *O])         -> [B, D] float32, or whatever the rule on top takes
     update: Callable  # (key, state, batch[T, N])  -> (state, metrics)
 
 

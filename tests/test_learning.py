@@ -12,11 +12,11 @@ from jaxrl.envs import AutoReset
 from jaxrl.sweep import sweep
 from jaxrl.types import Discrete
 
-CELLS, LIMIT = 40, 50
+CELLS, LIMIT = 36, 44
 
 
 class Corridor(AutoReset):
-    """Cells 0 to 39 from left to right, one-hot; start at 0; reward 1 at the end, which ends the episode; 50 steps.
+    """Cells 0 to 35 from left to right, one-hot; start at 0; reward 1 at the end, which ends the episode; 44 steps.
 
     Which action goes right differs from cell to cell (a fixed coin each, as in DeepSea), so that a policy that merely
     drifts towards one action goes nowhere.

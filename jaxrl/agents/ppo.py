@@ -76,20 +76,19 @@ def ppo(
         z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
         return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
 
-    def policy(params, obs):  # [B, *O]
-        out = over(actor.apply, 1)(params["actor"], obs)
+    def policy(params, out):  # of the actor's output [..., outputs]
         return DiagonalNormal(out, params["log_std"]) if continuous else Categorical(out)
 
     def init(key: Key, example):
         k_actor, k_critic = jax.random.split(key)
-        obs = example.obs[0]
+        obs = example.obs[:1]
         params: dict[str, PyTree] = {"actor": actor.init(k_actor, obs), "critic": critic.init(k_critic, obs)}
         if continuous:
             params["log_std"] = jnp.zeros(outputs)
-        return PPOState(params, adam.init(params), empty_moments(obs.shape), jnp.int32(0)), ()
+        return PPOState(params, adam.init(params), empty_moments(obs.shape[1:]), jnp.int32(0)), ()
 
     def act(key: Key, state: PPOState, memory, obs, first):
-        distribution = policy(state.params, whiten(state.moments, obs))
+        distribution = policy(state.params, actor.apply(state.params["actor"], whiten(state.moments, obs)))
         sampled = distribution.sample(key) if explore else distribution.mode()
         extras = {"log_prob": distribution.log_prob(sampled), "sampled": sampled}
         action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
@@ -97,11 +96,11 @@ def ppo(
 
     def loss(params, data):
         obs, sampled, log_prob_old, advantage, target = data  # [B, ...], target [B, S]
-        distribution = policy(params, obs)
+        distribution = policy(params, actor.apply(params["actor"], obs))
+        value = critic.apply(params["critic"], obs)
         log_ratio = distribution.log_prob(sampled) - log_prob_old
         ratio = jnp.exp(log_ratio)
         surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
-        value = over(critic.apply, 1)(params["critic"], obs)
         metrics = {
             "ppo/policy_loss": -surrogate.mean(),
             "ppo/value_loss": 0.5 * ((value - target) ** 2).mean(0).sum(),
@@ -116,8 +115,16 @@ def ppo(
         batch = rollout.batch
         obs = whiten(state.moments, batch.obs)
         values = over(critic.apply, 2)(state.params["critic"], obs)
-        next_values = over(critic.apply, 2)(state.params["critic"], whiten(state.moments, batch.next_obs))
-        last_value = over(critic.apply, 1)(state.params["critic"], whiten(state.moments, rollout.last_obs))
+        last_value = critic.apply(state.params["critic"], whiten(state.moments, rollout.last_obs))
+        # Only a truncated step asks for the value of an observation that no later step shows: most rollouts have none.
+        after = jnp.concatenate([values[1:], last_value[None]])
+        cut = batch.truncated & ~batch.terminated
+        next_values = jax.lax.cond(
+            cut.any(),
+            lambda: over(critic.apply, 2)(state.params["critic"], whiten(state.moments, batch.next_obs)),
+            lambda: after,
+        )
+        next_values = jnp.where(cut[..., None], next_values, after)
         advantages = gae(
             rewards, values, next_values, last_value, batch.terminated, batch.truncated, streams, gae_lambda
         )
@@ -135,7 +142,8 @@ def ppo(
             return (params, adam_state), metrics
 
         def epoch(carry, key):
-            return jax.lax.scan(gradient_step, carry, shuffle(key, data, minibatches))
+            order, deal = shuffle(key, data, minibatches)
+            return jax.lax.scan(lambda carry, chosen: gradient_step(carry, deal(chosen)), carry, order)
 
         carry, metrics = jax.lax.scan(epoch, (state.params, state.adam), jax.random.split(key, epochs))
         metrics = jax.tree.map(jnp.mean, metrics)

@@ -32,7 +32,7 @@ def episodic(features: Features, rule: Episodic) -> IntrinsicReward:
 
     def init(key, example):
         state = features.init(key, example)
-        return state, jax.vmap(rule.init)(over(features.embed, 1)(state, example.obs))
+        return state, jax.vmap(rule.init)(features.embed(state, example.obs))
 
     def label(state, memory, batch):
         embed = over(features.embed, 2)

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.networks import MLP, network, over
+from jaxrl.networks import MLP, network
 from jaxrl.shuffle import shuffle
 from jaxrl.types import Box, Discrete, Features, Key, PyTree
 
 
 def frozen(function) -> Features:
-    """A fixed function of one observation, ``[*O] -> [D]``; no state, nothing learned."""
-    return Features(lambda key, example: (), lambda state, obs: function(obs), lambda key, state, batch: (state, {}))
+    """A fixed `function` of one observation, ``[*O] -> [D]``; no state, nothing learned."""
+    embed = lambda state, obs: jax.vmap(function)(obs)
+    return Features(lambda key, example: (), embed, lambda key, state, batch: (state, {}))
 
 
 def identity() -> Features:
@@ -25,7 +26,7 @@ def identity() -> Features:
 def random_network(*, dim=64, hidden=(64,), activation="relu", torso="mlp") -> Features:
     """A randomly initialised network that never learns (RE3, RND's target): state is its parameters."""
     net = network(torso, hidden, dim, 1.0, activation)
-    init = lambda key, example: net.init(key, example.obs[0])
+    init = lambda key, example: net.init(key, example.obs[:1])
     return Features(init, net.apply, lambda key, state, batch: (state, {}))
 
 
@@ -63,8 +64,8 @@ def inverse_dynamics(
     def init(key: Key, example):
         k_embedding, k_head = jax.random.split(key)
         params = {
-            "embedding": embedding.init(k_embedding, example.obs[0]),
-            "head": head.init(k_head, jnp.zeros(2 * dim)),
+            "embedding": embedding.init(k_embedding, example.obs[:1]),
+            "head": head.init(k_head, jnp.zeros((1, 2 * dim))),
         }
         return InverseDynamicsState(params, adam.init(params))
 
@@ -73,9 +74,8 @@ def inverse_dynamics(
 
     def loss(params, data):
         obs, next_obs, action = data  # [B, ...]
-        embed_all = over(embed_with, 1)
-        pair = jnp.concatenate([embed_all(params["embedding"], obs), embed_all(params["embedding"], next_obs)], -1)
-        guess = over(head.apply, 1)(params["head"], pair)
+        pair = [embed_with(params["embedding"], x) for x in (obs, next_obs)]
+        guess = head.apply(params["head"], jnp.concatenate(pair, -1))
         if discrete:
             return optax.softmax_cross_entropy(guess, jax.nn.one_hot(action, guess.shape[-1])).mean()
         return ((guess - action) ** 2).mean()
@@ -89,7 +89,8 @@ def inverse_dynamics(
             return InverseDynamicsState(optax.apply_updates(state.params, steps), adam_state), value
 
         def epoch(state, key):
-            return jax.lax.scan(gradient_step, state, shuffle(key, data, minibatches))
+            order, deal = shuffle(key, data, minibatches)
+            return jax.lax.scan(lambda state, chosen: gradient_step(state, deal(chosen)), state, order)
 
         state, values = jax.lax.scan(epoch, state, jax.random.split(key, epochs))
         return state, {"inverse_dynamics/loss": values.mean()}

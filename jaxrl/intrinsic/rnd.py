@@ -69,8 +69,8 @@ def _distillation(
 
     def init(key, example):
         k_target, k_predictor = jax.random.split(key)
-        params = predictor.init(k_predictor, example.obs[0])
-        return RNDState(target.init(k_target, example.obs[0]), params, adam.init(params)), ()
+        params = predictor.init(k_predictor, example.obs[:1])
+        return RNDState(target.init(k_target, example.obs[:1]), params, adam.init(params)), ()
 
     def label(state, memory, batch):
         goal = over(target.apply, 2)(state.target, batch.next_obs)
@@ -79,7 +79,7 @@ def _distillation(
 
     def loss(params, data):
         obs, goal, keep = data  # [B, *O], [B, D], [B]
-        error = ((over(predictor.apply, 1)(params, obs) - goal) ** 2).mean(-1)
+        error = ((predictor.apply(params, obs) - goal) ** 2).mean(-1)
         return (keep * error).sum() / jnp.maximum(keep.sum(), 1.0)
 
     def update(key, state, memory, batch, goal):
@@ -94,7 +94,8 @@ def _distillation(
             return (optax.apply_updates(params, steps), adam_state), value
 
         def epoch(carry, key):
-            return jax.lax.scan(gradient_step, carry, shuffle(key, data, minibatches))
+            order, deal = shuffle(key, data, minibatches)
+            return jax.lax.scan(lambda carry, chosen: gradient_step(carry, deal(chosen)), carry, order)
 
         carry, values = jax.lax.scan(epoch, (state.predictor, state.adam), jax.random.split(k_epochs, epochs))
         return RNDState(state.target, *carry), {"rnd/loss": values.mean()}
