@@ -1,12 +1,13 @@
 """Networks in flax.linen, seen by the rest only through `init` and `apply`: params are plain dicts of arrays.
 
-A network takes one batch axis, ``[B, *O] -> [B, out]``; `over` applies it to ``[T, N, *O]``. Inside, features come first
-and the batch last, ``kernel @ x``: every product, its gradients and the sums over the batch then run along contiguous
-memory, which XLA's CPU backend rewards (`make bench`).
+A network takes one batch axis, ``[B, *O] -> [B, out]``; `over` applies it to ``[T, N, *O]``. Inside, features come
+first and the batch last, ``kernel @ x``: every product, its gradients and the sums over the batch then run along
+contiguous memory, which XLA's CPU backend rewards (`make bench`).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -99,13 +100,19 @@ ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
 TORSOS = {"mlp": MLP, "conv": Conv}
 
 
-def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation="tanh") -> nn.Module:
-    """The module for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``; UserError for any other."""
+class Network(NamedTuple):
+    init: Callable  # (key, x[B, *O])     -> params
+    apply: Callable  # (params, x[B, *O])  -> [B, out]
+
+
+def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation="tanh") -> Network:
+    """The network for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``; UserError for any other."""
     if torso not in TORSOS:
         raise unknown("torso", torso, TORSOS)
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
-    return TORSOS[torso](tuple(hidden), out, out_scale, activation)
+    module = TORSOS[torso](tuple(hidden), out, out_scale, activation)
+    return Network(module.init, module.apply)
 
 
 def over(function: Callable, axes: int) -> Callable:

@@ -61,7 +61,8 @@ def scale(reward: IntrinsicReward, factor) -> IntrinsicReward:
 def difference(reward: IntrinsicReward, alpha=0.5) -> IntrinsicReward:
     """max(b(next_obs) - alpha * b(obs), 0), the frontier bonus of NovelD (Zhang et al. 2021, eq. 3).
 
-    `reward` must read next_obs alone. Its memory advances by the pass over next_obs.
+    `reward` must read next_obs alone and be scaled outside, `normalize_return(difference(rnd(scale=False)))`: a scale
+    of its own would differ between the two passes. Its memory advances by the pass over next_obs.
     """
 
     def label(state, memory, batch):
@@ -109,7 +110,7 @@ def select(*rewards: IntrinsicReward, score, exploration=1.0) -> IntrinsicReward
     child that paid learns from the batch.
 
     Args:
-        rewards: at least two children. score: batch -> () float, what the chosen child earned (AIRS: task return).
+        rewards: at least two children. score: batch -> () float, credited to the child that labelled the batch.
         exploration: weight of UCB's sqrt(log(total) / pulls) term; may be traced.
     """
     if len(rewards) < 2:

@@ -205,8 +205,8 @@ class _Reader(NamedTuple):
                 raise unknown(f"{label} parameter", keyword.arg or "**", allowed)
             if keyword.arg in written:
                 raise self.refusal(keyword.value, f"{keyword.arg!r} is written twice")
-            default, value = allowed[keyword.arg], keyword.value
-            value = value.id if isinstance(default, str) and isinstance(value, ast.Name) else self.value(value)
+            default, node = allowed[keyword.arg], keyword.value
+            value = node.id if isinstance(default, str) and isinstance(node, ast.Name) else self.value(node)
             written[keyword.arg] = coerce(f"{label}.{keyword.arg}", value, allowed[keyword.arg])
         return Call(reference, label, written, children)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.networks import MLP, network
+from jaxrl.networks import network
 from jaxrl.shuffle import shuffle
 from jaxrl.types import Box, Discrete, Features, Key, PyTree
 
@@ -54,7 +54,8 @@ def inverse_dynamics(
     """
     discrete = isinstance(actions, Discrete)
     embedding = network(torso, hidden, dim, 1.0, activation)
-    head = MLP((256,), actions.n if isinstance(actions, Discrete) else actions.shape[0], 1.0, "relu")
+    outputs = actions.n if isinstance(actions, Discrete) else actions.shape[0]
+    head = network("mlp", (256,), outputs, 1.0, "relu")
     norm = nn.LayerNorm(use_bias=False, use_scale=False)
     adam = optax.adam(lr)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl.types import Array
 
 QUANTUM = 1e-3  # ours: floats that round to the same multiple are one state
+LARGEST = 2.1e9  # quanta: floats beyond 2.1 million are one state
 
 
 def bucket(x: Array, buckets: int) -> Array:
@@ -24,7 +25,8 @@ def bucket(x: Array, buckets: int) -> Array:
         raise ValueError(f"buckets={buckets} must be a power of two, at most 2**31")
     x = x.reshape(-1)
     if jnp.issubdtype(x.dtype, jnp.floating):
-        x = jnp.round(x.astype(jnp.float32) / QUANTUM)
+        # Clipped, because what a float beyond int32 becomes differs from backend to backend.
+        x = jnp.clip(jnp.nan_to_num(jnp.round(x.astype(jnp.float32) / QUANTUM)), -LARGEST, LARGEST)
     position = jnp.arange(1, x.shape[0] + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)  # golden ratio, Knuth 6.4
     total = _mix(_mix(x.astype(jnp.int32).astype(jnp.uint32) + position).sum(dtype=jnp.uint32))
     return (total & jnp.uint32(buckets - 1)).astype(jnp.int32)

@@ -38,7 +38,7 @@ def rnd(
     *,
     whiten=True,  # whiten observations
     scale=True,  # divide by the deviation of the running discounted bonus
-    terminal=True,  # score the observation that ends an episode; False pays 0 there and learns nothing from it
+    terminal=True,  # score the observation that ends an episode; False pays 0 and trains no predictor there
     dim=64,  # outputs of both networks
     hidden=(64, 64),  # hidden widths of both
     deeper=(),  # further hidden widths of the predictor

@@ -151,7 +151,7 @@ def _panels(dataset, taken) -> list[dict]:
 
 
 def _aside(dataset, panel: dict) -> dict:
-    """Where lanes stand to which the panel's fields do not apply: at the missing value, which comes first; or `panel`."""
+    """Where lanes stand to which the panel's fields do not apply: the missing value comes first. Or `panel`."""
     first = {name: dataset[name].values[0] for name in panel}
     return {name: 0 if _text(first[name]) == "none" else position for name, position in panel.items()}
 
