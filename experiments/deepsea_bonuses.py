@@ -1,6 +1,6 @@
 """Does a bonus help on DeepSea-16, and at which coefficient? The main job: `make run`.
 
-Claim     Exact visit counts make PPO solve DeepSea-16 where it does not by itself: at some coefficient the lower end of
+Claim     Visit counts make PPO solve DeepSea-16 where it does not by itself: at some coefficient the lower end of
           the 95 % Wilson interval of the solved fraction with `count` lies above the upper end with `none`.
 Protocol  {none, count, rnd, e3b} x coefficients {0.01, 0.1, 1} x 8 seeds, 204,800 environment steps a lane
           (16 environments x 64 steps x 200 updates), two critics at discount 0.99, non-episodic bonus stream,
@@ -33,9 +33,9 @@ def main() -> int:
     for name, figure in report.figures(curves).items():
         figure.savefig(OUT / f"{name}.png", dpi=150)
     page = results.write_report(OUT, out=OUT / "report.html")
-    manifests = results.chunks(OUT)
-    seconds = {part: sum(m["timing"][f"{part}_seconds"] for m in manifests) for part in ("compile", "run")}
     lanes = results.lanes(OUT)
+    manifests = [manifest for manifest in results.chunks(OUT) if manifest["chunk"] in set(lanes["chunk"])]
+    seconds = {part: sum(m["timing"][f"{part}_seconds"] for m in manifests) for part in ("compile", "run")}
     steps = len(lanes) * int(curves["steps"].max())
     print(f"{len(lanes)} lanes, {steps:,} environment steps")
     print(f"compiled in {seconds['compile']:.0f} s, ran in {seconds['run']:.0f} s")

@@ -18,7 +18,7 @@ import jaxrl.envs
 import jaxrl.intrinsic
 from jaxrl.errors import UserError
 from jaxrl.signatures import Signature, installed, signature
-from jaxrl.sweep.spec import CONFIG, Field, Spec, agent_fields, load_toml, spec
+from jaxrl.sweep.spec import CONFIG, MAX_SEED, Field, Spec, agent_fields, load_toml, spec
 
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 INTERRUPTED = 130  # 128 + SIGINT
@@ -107,6 +107,8 @@ def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: i
     _existing(directory)
     if episodes < 1:
         raise UserError(f"episodes = {episodes}: must be at least 1")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed = {seed}: must be in [0, {MAX_SEED}]")
     prepare_jax(os.environ)
     from jaxrl.sweep.policy import evaluate as evaluate_lanes
 

@@ -1,9 +1,10 @@
-"""Deal a batch into random minibatches without sorting or gathering row by row (measured: see `make bench`)."""
+"""Deal a batch into random minibatches without sorting or gathering single rows (measured: see `make bench`)."""
 
 from collections.abc import Callable
 
 import jax
 
+from jaxrl.errors import UserError
 from jaxrl.types import Array, Key, PyTree
 
 SLICES_PER_MINIBATCH = 16  # ours: fewer slices would make minibatches of a few time steps
@@ -19,11 +20,11 @@ def shuffle(key: Key, data: PyTree, minibatches: int) -> tuple[Array, Callable[[
         exactly once. Scan over `order`, so that rows are copied once, when their minibatch is due.
 
     Raises:
-        ValueError: `minibatches` does not divide T * N.
+        UserError: `minibatches` does not divide T * N.
     """
     num_steps, num_envs = jax.tree.leaves(data)[0].shape[:2]
     if (num_steps * num_envs) % minibatches:
-        raise ValueError(f"minibatches={minibatches} must divide num_steps * num_envs = {num_steps * num_envs}")
+        raise UserError(f"minibatches={minibatches} must divide num_steps * num_envs = {num_steps * num_envs}")
     wanted = SLICES_PER_MINIBATCH * minibatches
     fitting = [b for b in range(1, num_envs + 1) if num_envs % b == 0 and (num_steps * b) % minibatches == 0]
     blocks = next((b for b in fitting if num_steps * b >= wanted), fitting[-1])

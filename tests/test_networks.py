@@ -20,7 +20,7 @@ from jaxrl.networks import MLP
 
 net = MLP((64, 64), 4)
 def init(keys):
-    return jax.vmap(lambda key: net.init(key, jnp.zeros(16)))(keys)
+    return jax.vmap(lambda key: net.init(key, jnp.zeros((1, 16))))(keys)
 
 assert jax.local_device_count() == 2
 mesh = jax.make_mesh((2,), ("lanes",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -58,7 +58,8 @@ def test_sixteen_initialisations_on_two_host_devices_at_once_do_not_hang():
 
 def test_no_factorisation_hides_in_an_initialiser():
     """The reason why the test above passes, whatever the number of cores: no LAPACK call, so nothing to wait for."""
-    text = str(jax.make_jaxpr(lambda key: network("conv", (8,), 2).init(key, jnp.zeros((5, 5, 1))))(jax.random.key(0)))
+    net, x = network("conv", (8,), 2), jnp.zeros((1, 5, 5, 1))
+    text = str(jax.make_jaxpr(lambda key: net.init(key, x))(jax.random.key(0)))
     assert "dot_general" in text
     assert not re.findall(r"\b(?:geqrf|qr|householder_product|svd|eigh|lu|cholesky)\b", text)
 
@@ -90,16 +91,16 @@ def test_orthogonal_is_haar():
 
 def test_mlp_is_dense_layers_with_an_activation_between():
     net = MLP((6, 5), 3, activation="relu")
-    x = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
-    params = net.init(jax.random.key(0), x)
+    x = np.random.default_rng(0).normal(size=(7, 2, 4)).astype(np.float32)
+    params = net.init(jax.random.key(0), x[:1])
     layers = [params["params"][f"Dense_{i}"] for i in range(3)]
-    assert [layer["kernel"].shape for layer in layers] == [(8, 6), (6, 5), (5, 3)]
-    h = x.reshape(-1)
+    assert [layer["kernel"].shape for layer in layers] == [(6, 8), (5, 6), (3, 5)]
+    h = x.reshape(7, -1)
     for layer in layers[:2]:
-        h = np.maximum(h @ layer["kernel"] + layer["bias"], 0)
-    expected = h @ layers[2]["kernel"] + layers[2]["bias"]
+        h = np.maximum(h @ layer["kernel"].T + layer["bias"], 0)
+    expected = h @ layers[2]["kernel"].T + layers[2]["bias"]
     found = net.apply(params, x)
-    assert found.shape == (3,) and found.dtype == jnp.float32
+    assert found.shape == (7, 3) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -111,7 +112,7 @@ def test_activations_are_what_their_names_say(activation, function):
 
 
 def test_the_output_scale_sets_the_size_of_the_output_layer_alone():
-    params = MLP((8,), 4, out_scale=0.01).init(jax.random.key(0), jnp.zeros(3))["params"]
+    params = MLP((8,), 4, out_scale=0.01).init(jax.random.key(0), jnp.zeros((1, 3)))["params"]
     singular = lambda name: np.linalg.svd(np.asarray(params[name]["kernel"]), compute_uv=False)
     np.testing.assert_allclose(singular("Dense_1"), 0.01, rtol=1e-3)
     np.testing.assert_allclose(singular("Dense_0"), np.sqrt(2), rtol=1e-3)
@@ -127,27 +128,33 @@ def test_the_output_scale_sets_the_size_of_the_output_layer_alone():
     ],
 )
 def test_conv_shapes(side, kernels, flat):
-    shapes = jax.eval_shape(Conv((16,), 3).init, jax.random.key(0), jnp.zeros((side, side, 2)))["params"]
+    shapes = jax.eval_shape(Conv((16,), 3).init, jax.random.key(0), jnp.zeros((1, side, side, 2)))["params"]
     convolutions = [shapes[f"Conv_{i}"]["kernel"].shape for i in range(3)]
     assert [shape[:2] for shape in convolutions] == kernels
     assert [shape[2:] for shape in convolutions] == [(2, 32), (32, 64), (64, 64)]
-    assert shapes["MLP_0"]["Dense_0"]["kernel"].shape == (flat, 16)
-    assert shapes["MLP_0"]["Dense_1"]["kernel"].shape == (16, 3)
+    assert shapes["MLP_0"]["Dense_0"]["kernel"].shape == (16, flat)
+    assert shapes["MLP_0"]["Dense_1"]["kernel"].shape == (3, 16)
 
 
 def test_conv_divides_bytes_by_255_and_leaves_floats_alone():
     net = Conv((8,), 3, channels=(4, 4, 4))
-    pixels = jax.random.randint(jax.random.key(1), (6, 6, 1), 0, 256).astype(jnp.uint8)
-    params = net.init(jax.random.key(0), pixels)
+    pixels = jax.random.randint(jax.random.key(1), (2, 6, 6, 1), 0, 256).astype(jnp.uint8)
+    params = net.init(jax.random.key(0), pixels[:1])
     as_bytes, as_share = net.apply(params, pixels), net.apply(params, pixels.astype(jnp.float32) / 255)
     np.testing.assert_allclose(as_bytes, as_share, rtol=1e-5)
     assert np.abs(as_bytes - net.apply(params, pixels.astype(jnp.float32))).max() > 1e-2
 
 
-def test_over_maps_the_leading_axes_and_shares_the_parameters():
+def test_over_merges_the_leading_axes_of_every_array_splits_them_again_and_shares_the_parameters():
     net = MLP((4,), 2)
     x = jax.random.normal(jax.random.key(2), (3, 5, 6))
-    params = net.init(jax.random.key(0), x[0, 0])
+    params = net.init(jax.random.key(0), x[0, :1])
     found = over(net.apply, 2)(params, x)
     assert found.shape == (3, 5, 2)
-    np.testing.assert_allclose(found[2, 4], net.apply(params, x[2, 4]), rtol=1e-5)
+    for t, n in np.ndindex(3, 5):
+        np.testing.assert_allclose(found[t, n], net.apply(params, x[t, n][None])[0], rtol=1e-5, atol=1e-6)
+    offset = jnp.arange(15.0).reshape(3, 5)
+    shifted = over(lambda p, batch: {"sum": net.apply(p, batch[0]) + batch[1][:, None], "rows": batch[1]}, 2)
+    both = shifted(params, (x, offset))
+    np.testing.assert_array_equal(both["rows"], offset)
+    np.testing.assert_allclose(both["sum"], found + offset[..., None], rtol=1e-5, atol=1e-6)

@@ -14,6 +14,12 @@ def table(num_steps, num_envs):
     return {"number": rows, "vector": jnp.stack([rows, -rows], -1).astype(jnp.float32)}
 
 
+def dealt_by(key, data, minibatches):
+    """Every minibatch, stacked: ``[minibatches, T * N / minibatches, ...]``."""
+    order, deal = shuffle(key, data, minibatches)
+    return jax.vmap(deal)(order)
+
+
 SHAPES = [(8, 4), (1, 12), (12, 1), (3, 10), (64, 4), (5, 7)]
 
 
@@ -21,7 +27,7 @@ SHAPES = [(8, 4), (1, 12), (12, 1), (3, 10), (64, 4), (5, 7)]
 def test_every_row_is_dealt_once_and_stays_whole_for_every_divisor(num_steps, num_envs):
     total = num_steps * num_envs
     for minibatches in [m for m in range(1, total + 1) if total % m == 0]:
-        dealt = shuffle(jax.random.key(minibatches), table(num_steps, num_envs), minibatches)
+        dealt = dealt_by(jax.random.key(minibatches), table(num_steps, num_envs), minibatches)
         number, vector = np.asarray(dealt["number"]), np.asarray(dealt["vector"])
         assert number.shape == (minibatches, total // minibatches)
         assert vector.shape == (minibatches, total // minibatches, 2)
@@ -38,7 +44,7 @@ def test_minibatches_that_do_not_divide_the_rows_are_refused(num_steps, num_envs
 def test_each_row_falls_into_each_minibatch_equally_often_and_each_key_deals_anew():
     draws, minibatches = 2000, 4
     keys = jax.random.split(jax.random.key(0), draws)
-    dealt = np.asarray(jax.vmap(lambda key: shuffle(key, jnp.arange(32).reshape(8, 4), minibatches))(keys))
+    dealt = np.asarray(jax.vmap(lambda key: dealt_by(key, jnp.arange(32).reshape(8, 4), minibatches))(keys))
     where = np.argmax((dealt[..., None] == np.arange(32)).any(2), axis=1)  # [draws, 32] the minibatch of each row
     share = np.stack([(where == m).mean(0) for m in range(minibatches)])
     np.testing.assert_allclose(share, 1 / minibatches, atol=5 * np.sqrt(0.1875 / draws))
@@ -48,6 +54,6 @@ def test_each_row_falls_into_each_minibatch_equally_often_and_each_key_deals_ane
 def test_rows_of_one_minibatch_come_from_many_time_steps():
     """With T long a slice is one time step; with T short, slices are blocks of environments, down to single ones."""
     time = lambda t, n: jnp.repeat(jnp.arange(t)[:, None], n, 1)
-    assert [len(set(m)) for m in np.asarray(shuffle(jax.random.key(0), time(128, 4), 4))] == [32] * 4
-    assert np.asarray(shuffle(jax.random.key(0), time(2, 64), 4)).shape == (4, 32)
-    assert [set(m) for m in np.asarray(shuffle(jax.random.key(1), time(2, 64), 4)).tolist()] == [{0, 1}] * 4
+    assert [len(set(m)) for m in np.asarray(dealt_by(jax.random.key(0), time(128, 4), 4))] == [32] * 4
+    assert np.asarray(dealt_by(jax.random.key(0), time(2, 64), 4)).shape == (4, 32)
+    assert [set(m) for m in np.asarray(dealt_by(jax.random.key(1), time(2, 64), 4)).tolist()] == [{0, 1}] * 4

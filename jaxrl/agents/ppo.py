@@ -9,7 +9,7 @@ Departures from the common implementations, each deliberate:
 * values are not clipped (no benefit in Andrychowicz et al. 2021, arXiv:2006.05990, section 3.2);
 * advantages are standardised over the whole batch instead of per minibatch;
 * a minibatch is a random set of time slices, each with all environments (or a block of them), instead of random
-  rows: rows of one slice come from different environments, and nothing has to be sorted or gathered row by row.
+  rows: rows of one slice come from different environments, and no single row has to be sorted or gathered.
 """
 
 from typing import NamedTuple

@@ -29,7 +29,7 @@ def elliptical(ridge) -> Episodic:
 
     def step(memory, x):
         u = jnp.matmul(memory.precision, x, precision=jax.lax.Precision.HIGHEST)
-        bonus = x @ u
+        bonus = jnp.matmul(x, u, precision=jax.lax.Precision.HIGHEST)
         return EllipticalMemory(memory.precision - jnp.outer(u, u) / (1.0 + bonus)), bonus
 
     def init(x0):

@@ -6,6 +6,7 @@ pairs are confused: half a pair among a thousand states in 2^20 buckets.
 
 import jax.numpy as jnp
 
+from jaxrl.errors import UserError
 from jaxrl.types import Array
 
 QUANTUM = 1e-3  # ours: floats that round to the same multiple are one state
@@ -19,10 +20,10 @@ def bucket(x: Array, buckets: int) -> Array:
     2^32 and mixed again. Floats are first rounded to multiples of QUANTUM.
 
     Raises:
-        ValueError: `buckets` is not such a power of two.
+        UserError: `buckets` is not such a power of two.
     """
     if not 1 <= buckets <= 2**31 or buckets & (buckets - 1):
-        raise ValueError(f"buckets={buckets} must be a power of two, at most 2**31")
+        raise UserError(f"buckets={buckets} must be a power of two, at most 2**31")
     x = x.reshape(-1)
     if jnp.issubdtype(x.dtype, jnp.floating):
         # Clipped, because what a float beyond int32 becomes differs from backend to backend.

@@ -18,6 +18,7 @@ import xarray as xr
 from jaxrl.errors import UserError, unknown
 from jaxrl.metrics import METRICS
 from jaxrl.results.store import LANE_COLUMNS, METRIC_COLUMNS, chunks, read_tables
+from jaxrl.signatures import code_fingerprint
 
 UNITS = {
     "return": "reward", "eval_return": "reward", "eval_return_sampled": "reward", "bonus_mean": "reward",
@@ -187,7 +188,9 @@ def _one_code(directory) -> list[dict]:
     manifests = chunks(directory)
     if not manifests:
         raise UserError(f"no chunk was committed in {str(directory)!r}")
-    code = manifests[-1]["code"]
+    # What runs now reads what it wrote, also where other code wrote later.
+    codes = [manifest["code"] for manifest in manifests]
+    code = running if (running := code_fingerprint()) in codes else codes[-1]
     other: dict[str, int] = {}
     for manifest in manifests:
         if manifest["code"] != code:

@@ -1,5 +1,6 @@
 """Stored policies: load one, or evaluate every lane of a results directory again."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ def load_policy(
         UserError: no such lane, damaged files, or parameters that do not fit the program as it is today.
     """
     manifest = manifest_of(directory, lane)
+    warn_if_foreign(manifest)
     static, lanes = stored_lanes(directory, manifest)
     values = next(row["values"] for row in lanes if row["lane"] == lane)
     program = build(static, objects)
@@ -74,6 +76,7 @@ def evaluate(
     for manifest in store.chunks(directory):
         if not kept & set(manifest["lanes"]):
             continue
+        warn_if_foreign(manifest)
         static, lanes = stored_lanes(directory, manifest)
         program = build({**static, "eval_episodes": episodes}, objects)
         params = store.read_chunk(Path(directory) / manifest["chunk"]).params
@@ -130,11 +133,11 @@ def restore(template: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> Py
     return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
 
 
-def warning_if_foreign(manifest: dict) -> str:
-    """A sentence where the lane was written by other code than runs now, else ""."""
-    if manifest["code"] == code_fingerprint():
-        return ""
-    return f"lane was written by other code ({manifest['code'][:12]}): what runs now may not be what ran then\n"
+def warn_if_foreign(manifest: dict) -> None:
+    """Warns where a chunk was written by other code than runs now."""
+    if manifest["code"] != code_fingerprint():
+        what = f"chunk {manifest['chunk']} was written by other code ({manifest['code'][:12]})"
+        warnings.warn(f"{what}: what runs now may not be what ran then", stacklevel=3)
 
 
 def manifest_of(directory: str | Path, lane: str) -> dict:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import checkify
 
 from jaxrl.sweep.lanes import keys_of
-from jaxrl.sweep.policy import manifest_of, stored_lanes, warning_if_foreign
+from jaxrl.sweep.policy import manifest_of, stored_lanes, warn_if_foreign
 from jaxrl.sweep.program import build
 from jaxrl.sweep.spec import iterations
 
@@ -36,8 +36,8 @@ def replay(
     init, step = jax.jit(trainer.init), jax.jit(trainer.step)
     checked = jax.jit(checkify.checkify(trainer.step, errors=checkify.nan_checks)) if debug else None
 
-    said = warning_if_foreign(manifest)
-    said += f"lane {lane}, seed {row['seed']}: " + (
+    warn_if_foreign(manifest)
+    said = f"lane {lane}, seed {row['seed']}: " + (
         f"stored as diverged at iteration {last}\n" if row["first_bad_iteration"] else "stored as finite\n"
     )
     state = init(keys_of([row["seed"]])[0])

@@ -33,7 +33,7 @@ from jaxrl.sweep.lanes import (
 from jaxrl.sweep.plan import Chunk, plan, programs, split
 from jaxrl.sweep.program import Program, build
 from jaxrl.sweep.spec import Spec, iterations
-from jaxrl.types import PyTree
+from jaxrl.types import Key, PyTree
 
 SEGMENT_STEPS = 2_000_000  # ours: environment steps, all lanes together, between two looks at a running program
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
@@ -187,7 +187,7 @@ def _run_chunk(
         record(metrics, slice(done, done + n))
         done += n
         if measure and done in marks:
-            k_evaluate = jax.vmap(lambda key: jax.random.fold_in(key, done))(keys)  # noqa: B023 - called at once
+            k_evaluate = evaluation_keys(keys, done)
             record(measure(values, k_evaluate, states), slice(done - 1, done))
         ledger.progress(count * n * rows_per_iteration, time.monotonic() - tick, _mean(curves["return"][:, :done]))
 
@@ -220,6 +220,14 @@ def _run_chunk(
         packing=dict(packing._asdict()),
         environment=environment(packing),
     )
+
+
+def evaluation_keys(keys: Key, iteration: int) -> Key:
+    """Keys ``[R]`` of an evaluation; apart from training's, which are what `split` makes of the same `keys`.
+
+    (`split(key, n)[i]` is `fold_in(key, i)`, so folding in a small number alone would repeat one.)
+    """
+    return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31 + 1), iteration))(keys)
 
 
 def evaluation_points(last: int, evals: int) -> list[int]:

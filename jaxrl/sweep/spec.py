@@ -60,6 +60,11 @@ BOUNDS = {
     "anneal": (0, 1),
     "epochs": (1, math.inf),
     "minibatches": (1, math.inf),
+    "discount": (0, 1),
+    "proportion": (0, 1),
+    "ridge": (1e-9, math.inf),
+    "dim": (1, math.inf),
+    "buckets": (1, 2**31),
 }
 STRUCTURAL = ("env", "env_args", "bonus", "agent")  # decide which other fields exist
 
@@ -223,7 +228,11 @@ def _check(spec: Spec) -> None:
     for bonus in bonuses:
         tree = parse(coerce("bonus", bonus, ""), spec.objects)
         called |= {call.name for call in terms(tree)}
-        written |= {f"{call.name}.{keyword}" for call in terms(tree) for keyword in call.keywords}
+        for call in terms(tree):
+            takes = _parameters(f"{call.name}.", signature(spec.objects.get(call.reference, call.reference)), {})
+            for name, value in ((f"{call.name}.{keyword}", value) for keyword, value in call.keywords.items()):
+                checked(name, value, takes[name])
+                written.add(name)
         for agent in agents:
             known |= set(schema(coerce("agent", agent, ""), tree, spec.objects))
     for key in (*spec.fixed, *spec.grid):
@@ -245,9 +254,11 @@ def _check_together(program: Mapping[str, Any]) -> None:
     batch = program["num_envs"] * program["num_steps"]
     if program["steps"] < batch:
         raise UserError(f"steps = {program['steps']}: must be at least num_envs * num_steps = {batch}, one iteration")
-    minibatches = program.get("minibatches", 1)
-    if batch % minibatches:
-        raise UserError(f"minibatches = {minibatches}: must divide num_envs * num_steps = {batch}")
+    for name, value in program.items():
+        if name.rpartition(".")[2] == "minibatches" and batch % value:
+            raise UserError(f"{name} = {value}: must divide num_envs * num_steps = {batch}")
+        if name.rpartition(".")[2] == "buckets" and value & (value - 1):
+            raise UserError(f"{name} = {value}: must be a power of two")
 
 
 def _parameters(prefix: str, known: Signature, written: Mapping[str, Any]) -> dict[str, Field]:

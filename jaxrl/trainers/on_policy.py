@@ -63,7 +63,8 @@ def on_policy(
         warmup: rollouts of a random policy before training that initialise observation moments of the bonus and
             nothing else; skipped, at no cost, when the bonus has none.
         reward_discount: when given, extrinsic rewards are divided by the running deviation of their return
-            discounted by it (Engstrom et al. 2020, arXiv:2005.12729, section 3).
+            discounted by it (Engstrom et al. 2020, arXiv:2005.12729, section 3); not clipped afterwards, so that a
+            first rare reward keeps its size relative to the next.
 
     Metrics: see `jaxrl.metrics`, and those of the agent and the bonus.
     """

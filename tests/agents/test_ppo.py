@@ -66,8 +66,8 @@ def forward(tree, x):
     """The network in NumPy: tanh layers, linear output."""
     layers = [tree["params"][f"Dense_{i}"] for i in range(len(tree["params"]))]
     for layer in layers[:-1]:
-        x = np.tanh(x @ layer["kernel"] + layer["bias"])
-    return x @ layers[-1]["kernel"] + layers[-1]["bias"]
+        x = np.tanh(x @ layer["kernel"].T + layer["bias"])
+    return x @ layers[-1]["kernel"].T + layers[-1]["bias"]
 
 
 def reference_batch(params, rollout, rewards, streams, whiten=lambda obs: obs):
@@ -134,7 +134,7 @@ def reference_of(actions, coef, state, rollout, rewards, whiten=lambda obs: obs)
 
 @CASES
 def test_loss_and_metrics_are_those_of_the_paper(actions, coef):
-    agent, state, rollout, rewards = case(actions, coef)
+    agent, state, rollout, rewards = case(actions, coef, seed=1)
     _, found = agent.update(jax.random.key(0), state, rollout, rewards)
     params, data, values = reference_of(actions, coef, state, rollout, rewards)
     _, expected, ratio = reference_loss(params, *data)
@@ -149,6 +149,31 @@ def test_loss_and_metrics_are_those_of_the_paper(actions, coef):
         jnp.asarray(ratio.reshape(-1)), jnp.asarray(data[3].reshape(-1)), NUMBERS["clip"]
     )
     np.testing.assert_allclose(found["ppo/policy_loss"], surrogate, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("step", [0, 2, T - 1])
+def test_a_single_truncated_step_bootstraps_from_the_observation_before_the_reset(step):
+    """Rewards that make every TD error zero if, and only if, that one step's value is V(next_obs)."""
+    agent, state, rollout, _ = case(DISCRETE, (1.0, 0.4))
+    env, streams = 1, streams_of((1.0, 0.4))
+    rng = np.random.default_rng(8)
+    obs, last_obs, flags = np.asarray(rollout.batch.obs), rng.normal(size=(N, OBS)), np.zeros((T, N), bool)
+    after = np.concatenate([obs[1:], last_obs[None]]).astype(np.float32)  # what the next step sees: here, the reset
+    next_obs, truncated = after.copy(), flags.copy()
+    next_obs[step, env], truncated[step, env] = rng.normal(size=OBS), True
+    critic = in_float64(state.params["critic"])
+    values, shown, reset = (forward(critic, x.astype(np.float64)) for x in (obs, next_obs, after))
+    assert abs(shown - reset)[step, env].min() > 0.1  # the two observations are worth different things
+    future = np.where(streams.episodic, shown, reset)  # the stream that is not episodic goes on through the reset
+    rewards = jnp.asarray(values - np.asarray(streams.discount, np.float64) * future, jnp.float32)
+    batch = rollout.batch._replace(next_obs=jnp.asarray(next_obs), terminated=jnp.asarray(flags))
+    rollout = rollout._replace(
+        batch=batch._replace(truncated=jnp.asarray(truncated)),
+        last_obs=jnp.asarray(after[-1]),
+        last_first=jnp.asarray(truncated[-1]),
+    )
+    _, found = agent.update(jax.random.key(0), state, rollout, rewards)
+    np.testing.assert_allclose(found["ppo/value_loss"], 0, atol=1e-11)
 
 
 def finite_differences(params, data, step=1e-5):
@@ -398,6 +423,6 @@ def test_an_example_of_a_task_initialises_the_agent_for_it():
         agent = ppo(streams_of((1.0, 1.0)), actions=task.actions, iterations=1, explore=True)
         state, memory = jax.jit(agent.init)(jax.random.key(0), example_of(task, 2))
         assert memory == () and ("log_std" in state.params) == isinstance(task.actions, Box)
-        assert state.params["critic"]["params"]["Dense_2"]["kernel"].shape == (64, 2)
+        assert state.params["critic"]["params"]["Dense_2"]["kernel"].shape == (2, 64)
         actor = np.asarray(state.params["actor"]["params"]["Dense_2"]["kernel"])
         assert np.linalg.norm(actor, 2) < 0.011  # near-uniform policy to begin with

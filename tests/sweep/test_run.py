@@ -57,7 +57,7 @@ def test_every_lane_is_committed_with_its_curves_and_parameters(whole, tiny_spec
         np.testing.assert_array_equal(rows["step"], [32, 64, 96, 128])
         np.testing.assert_array_equal(rows["finite"], 1)
     params = store.load_params(out, lanes[0].id)
-    assert params["params/actor/params/Dense_0/kernel"].shape == (4, 8)
+    assert params["params/actor/params/Dense_0/kernel"].shape == (8, 4)
     assert params["updates"] == 4
     other = store.load_params(out, lanes[1].id)
     assert (
