@@ -50,8 +50,3 @@ def fake_batch(key, num_steps, num_envs, observations=None, *, opens=True, longe
     reward = rng.normal(size=shape).astype(np.float32)
     fields = (observations[here], action, reward, observations[there], terminated, truncated, first)
     return Transition(*map(jnp.asarray, fields), ())
-
-
-def episodes(batch) -> np.ndarray:
-    """The number of each transition's episode within its environment, ``[T, N]``, from 0 (or 1 if the batch opens)."""
-    return np.cumsum(np.asarray(batch.first), 0)

@@ -11,7 +11,8 @@ def mlp(params, x, activation="relu"):
     layers = params["params"]
     for i in range(len(layers)):
         layer = layers[f"Dense_{i}"]
-        x = np.asarray(x, np.float64) @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+        kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))  # [out, in], [out]
+        x = np.asarray(x, np.float64) @ kernel.T + bias
         x = ACTIVATIONS[activation](x) if i < len(layers) - 1 else x
     return x
 

@@ -1,4 +1,4 @@
-"""Embeddings: what they compute for one observation, and what inverse dynamics learns."""
+"""Embeddings: what they compute for a batch of observations, and what inverse dynamics learns."""
 
 import jax
 import jax.numpy as jnp
@@ -14,24 +14,26 @@ SMALL = {"dim": 4, "hidden": (8,), "minibatches": 1}
 
 
 def test_identity_flattens_to_float32():
-    obs = jnp.arange(12, dtype=jnp.uint8).reshape(3, 4)
+    obs = jnp.arange(24, dtype=jnp.uint8).reshape(2, 3, 4)
     embedded = identity().embed((), obs)
-    assert embedded.dtype == jnp.float32 and (embedded == jnp.arange(12)).all()
+    assert embedded.dtype == jnp.float32 and embedded.shape == (2, 12)
+    assert (embedded == jnp.arange(24).reshape(2, 12)).all()
 
 
 def test_frozen_features_have_no_state_and_learn_nothing():
-    features = frozen(lambda obs: 2 * obs)
+    features = frozen(lambda obs: 2 * obs[:3])  # of one observation
     batch = fake_batch(jax.random.key(0), T, N)
     assert features.init(jax.random.key(0), example(N)) == ()
     assert features.update(jax.random.key(0), (), batch) == ((), {})
-    assert (features.embed((), batch.obs[0, 0]) == 2 * batch.obs[0, 0]).all()
+    embedded = features.embed((), batch.obs[0])
+    assert embedded.shape == (N, 3) and (embedded == 2 * batch.obs[0, :, :3]).all()
 
 
 def test_a_random_network_differs_by_key_and_never_learns():
     features = random_network(dim=4, hidden=(8, 7))
     params = features.init(jax.random.key(0), example(N))
     batch = fake_batch(jax.random.key(0), T, N)
-    obs = batch.next_obs[0, 0]
+    obs = batch.next_obs[0]
     assert features.update(jax.random.key(1), params, batch)[0] is params
     np.testing.assert_allclose(features.embed(params, obs), mlp(params, obs), rtol=1e-4, atol=1e-5)
     assert not np.allclose(features.embed(features.init(jax.random.key(1), example(N)), obs), mlp(params, obs))
@@ -53,7 +55,7 @@ def test_inverse_dynamics_is_cross_entropy_of_the_action():
     np.testing.assert_allclose(
         metrics["inverse_dynamics/loss"], (np.log(np.exp(logits).sum(-1)) - chosen).mean(), rtol=1e-4
     )
-    assert state.params["head"]["params"]["Dense_0"]["kernel"].shape == (8, 256)
+    assert state.params["head"]["params"]["Dense_0"]["kernel"].shape == (256, 8)
 
 
 def test_inverse_dynamics_is_the_squared_error_of_a_continuous_action():
@@ -77,7 +79,8 @@ def test_inverse_dynamics_keeps_what_actions_move_and_forgets_noise():
     features = inverse_dynamics(3e-3, actions=ACTIONS, dim=8, hidden=(32,), minibatches=4)
 
     def ratio(state):
-        jacobian = jax.vmap(jax.jacobian(features.embed, 1), (None, 0))(state, obs.reshape(-1, 6))
+        embed = lambda x: features.embed(state, x[None])[0]
+        jacobian = jax.vmap(jax.jacobian(embed))(obs.reshape(-1, 6))
         sensitivity = (jacobian**2).sum((0, 1))
         return sensitivity[:3].sum() / sensitivity[3:].sum()
 

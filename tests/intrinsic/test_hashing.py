@@ -65,6 +65,17 @@ def test_floats_are_rounded_to_the_quantum():
     assert bucket(jnp.array([0.0]), BUCKETS) == bucket(jnp.array([-0.0]), BUCKETS)
 
 
+def test_floats_beyond_the_range_are_one_state_per_sign_and_nan_is_zero():
+    x = jnp.array([[jnp.inf], [3e38], [1e10], [2.2e6], [-jnp.inf], [-3e38], [-2.2e6], [jnp.nan], [0.0], [2.0e6]])
+    index = buckets_of(x, 2**31)
+    assert len(set(index[:4])) == 1 and len(set(index[4:7])) == 1 and index[7] == index[8]
+    assert len({index[0], index[4], index[7], index[9]}) == 4  # 2.0e6 is still within the range
+    # Which state is fixed too: the integer a backend casts an infinity to must not show.
+    quanta = jnp.array([[2_100_000_000], [-2_100_000_000], [0]], jnp.int32)
+    assert (index[[0, 4, 7]] == buckets_of(quanta, 2**31)).all()
+    assert (index[:9] == [int(bucket(row, 2**31)) for row in x[:9]]).all() and (index == buckets_of(x, 2**31)).all()
+
+
 def test_place_matters_and_shape_does_not():
     assert (
         len({int(bucket(jnp.array(x), 2**31)) for x in ([1, 2, 3], [2, 1, 3], [3, 2, 1], [1, 2, 3, 0], [0, 1, 2, 3])})

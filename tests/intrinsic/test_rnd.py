@@ -64,8 +64,8 @@ def test_one_update_is_one_adam_step_down_the_mean_error():
     def loss(predictor):
         def apply(params):
             hidden, out = params["params"]["Dense_0"], params["params"]["Dense_1"]
-            x = jnp.maximum(batch.next_obs @ hidden["kernel"] + hidden["bias"], 0.0)
-            return x @ out["kernel"] + out["bias"]
+            x = jnp.maximum(batch.next_obs @ hidden["kernel"].T + hidden["bias"], 0.0)
+            return x @ out["kernel"].T + out["bias"]
 
         return ((apply(predictor) - apply(before.target)) ** 2).mean()
 
@@ -131,7 +131,7 @@ def test_deeper_lengthens_the_predictor_alone():
     reward = rnd(**BARE, dim=4, hidden=(8,), deeper=(5, 6))
     state, _ = jax.eval_shape(reward.init, jax.random.key(0), example(N))
     widths = [
-        [net["params"][f"Dense_{i}"]["kernel"].shape[1] for i in range(len(net["params"]))]
+        [net["params"][f"Dense_{i}"]["kernel"].shape[0] for i in range(len(net["params"]))]
         for net in (state.target, state.predictor)
     ]
     assert widths == [[8, 4], [8, 5, 6, 4]]
