@@ -72,15 +72,20 @@ def _distillation(
         params = predictor.init(k_predictor, example.obs[:1])
         return RNDState(target.init(k_target, example.obs[:1]), params, adam.init(params)), ()
 
+    def errors(params, obs, goal):  # [B, *O], [B, D] -> [B]; transposed, because networks compute features first
+        return ((predictor.apply(params, obs) - goal).T ** 2).mean(0)
+
     def label(state, memory, batch):
-        goal = over(target.apply, 2)(state.target, batch.next_obs)
-        error = ((over(predictor.apply, 2)(state.predictor, batch.next_obs) - goal) ** 2).mean(-1)
+        def judge(state, obs):
+            goal = target.apply(state.target, obs)
+            return errors(state.predictor, obs, goal), goal
+
+        error, goal = over(judge, 2)(state, batch.next_obs)
         return (), jnp.where(scored(batch), error, 0.0), goal
 
     def loss(params, data):
         obs, goal, keep = data  # [B, *O], [B, D], [B]
-        error = ((predictor.apply(params, obs) - goal) ** 2).mean(-1)
-        return (keep * error).sum() / jnp.maximum(keep.sum(), 1.0)
+        return (keep * errors(params, obs, goal)).sum() / jnp.maximum(keep.sum(), 1.0)
 
     def update(key, state, memory, batch, goal):
         k_keep, k_epochs = jax.random.split(key)
