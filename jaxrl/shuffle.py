@@ -1,6 +1,8 @@
-"""Deal a batch into random minibatches without sorting or gathering single rows (measured: see `make bench`)."""
+"""Gradient steps on random minibatches, dealt without sorting or gathering single rows (measured: `make bench`)."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -8,6 +10,30 @@ from jaxrl.errors import UserError
 from jaxrl.types import Array, Key, PyTree
 
 SLICES_PER_MINIBATCH = 16  # ours: fewer slices would make minibatches of a few time steps
+
+
+def passes(
+    key: Key,
+    step: Callable[[Any, PyTree], tuple[Any, PyTree]],
+    carry: Any,
+    data: PyTree,
+    *,
+    epochs: int,
+    minibatches: int,
+    proportion: float = 1.0,
+) -> tuple[Any, PyTree]:
+    """Scan `step(carry, minibatch) -> (carry, out)` over `epochs` passes through a batch ``[T, N, ...]``.
+
+    Each pass deals the batch anew (see `shuffle`) into `minibatches` minibatches and shows a random `proportion` of
+    the rows of each, rounded up to whole slices; `out` is stacked ``[epochs, minibatches, ...]``.
+    """
+
+    def one_pass(carry, key):
+        order, deal = shuffle(key, data, minibatches)
+        shown = order[:, : math.ceil(proportion * order.shape[1])]
+        return jax.lax.scan(lambda carry, chosen: step(carry, deal(chosen)), carry, shown)
+
+    return jax.lax.scan(one_pass, carry, jax.random.split(key, epochs))
 
 
 def shuffle(key: Key, data: PyTree, minibatches: int) -> tuple[Array, Callable[[Array], PyTree]]:

@@ -42,7 +42,7 @@ def reads(*fields):
 
 
 LR = {"lr": (1e-3, 1e-2)}
-RND_SWEPT = {**LR, "proportion": (0.5, 1.0), "discount": (0.99, 0.5), "clip": (5.0, 1.0)}
+RND_SWEPT = {**LR, "discount": (0.99, 0.5), "clip": (5.0, 1.0)}
 E3B_SWEPT = {"ridge": (0.1, 1.0), **LR}
 BATCH_SCALE = {"chunks": False, "rescales": True}
 RETURN_FILTER = {**BATCH_SCALE, "resets": False}

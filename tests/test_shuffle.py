@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.shuffle import shuffle
+from jaxrl.shuffle import passes, shuffle
 
 
 def table(num_steps, num_envs):
@@ -57,3 +57,24 @@ def test_rows_of_one_minibatch_come_from_many_time_steps():
     assert [len(set(m)) for m in np.asarray(dealt_by(jax.random.key(0), time(128, 4), 4))] == [32] * 4
     assert np.asarray(dealt_by(jax.random.key(0), time(2, 64), 4)).shape == (4, 32)
     assert [set(m) for m in np.asarray(dealt_by(jax.random.key(1), time(2, 64), 4)).tolist()] == [{0, 1}] * 4
+
+
+def seen_by_passes(key, data, **choices):
+    """The rows of every minibatch, ``[epochs, minibatches, rows]``, and how many steps the carry went through."""
+    return passes(key, lambda n, minibatch: (n + 1, minibatch["number"]), 0, data, **choices)
+
+
+def test_each_pass_shows_every_row_once_and_carries_on():
+    steps, rows = seen_by_passes(jax.random.key(0), table(8, 4), epochs=3, minibatches=4)
+    assert steps == 12 and rows.shape == (3, 4, 8)
+    for one_pass in np.asarray(rows):
+        assert sorted(one_pass.ravel()) == list(range(32))
+    assert (rows[0] != rows[1]).any()
+
+
+@pytest.mark.parametrize(("proportion", "shown"), [(1.0, 16), (0.5, 8), (0.26, 5), (0.01, 1)])
+def test_a_proportion_shows_whole_slices_of_every_minibatch(proportion, shown):
+    _, rows = seen_by_passes(jax.random.key(1), table(64, 2), epochs=1, minibatches=4, proportion=proportion)
+    rows = np.asarray(rows)
+    assert rows.shape == (1, 4, 2 * shown)  # 16 slices of two rows in a minibatch
+    assert len(set(rows.ravel())) == rows.size

@@ -22,7 +22,7 @@ from jaxrl.distributions import Categorical, DiagonalNormal
 from jaxrl.moments import Moments, deviation, empty_moments, merge
 from jaxrl.networks import network, over
 from jaxrl.returns import gae
-from jaxrl.shuffle import shuffle
+from jaxrl.shuffle import passes
 from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams
 
 OBSERVATION_CLIP = 10.0  # standard deviations; as in OpenAI baselines' VecNormalize
@@ -141,11 +141,8 @@ def ppo(
             params = jax.tree.map(lambda p, s: p - rate * s, params, steps)
             return (params, adam_state), metrics
 
-        def epoch(carry, key):
-            order, deal = shuffle(key, data, minibatches)
-            return jax.lax.scan(lambda carry, chosen: gradient_step(carry, deal(chosen)), carry, order)
-
-        carry, metrics = jax.lax.scan(epoch, (state.params, state.adam), jax.random.split(key, epochs))
+        start = state.params, state.adam
+        carry, metrics = passes(key, gradient_step, start, data, epochs=epochs, minibatches=minibatches)
         metrics = jax.tree.map(jnp.mean, metrics)
         error = (targets - values)[..., 0]
         metrics["ppo/explained_variance"] = 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.networks import network
-from jaxrl.shuffle import shuffle
+from jaxrl.shuffle import passes
 from jaxrl.types import Box, Discrete, Features, Key, PyTree
 
 
@@ -89,11 +89,7 @@ def inverse_dynamics(
             steps, adam_state = adam.update(grads, state.adam)
             return InverseDynamicsState(optax.apply_updates(state.params, steps), adam_state), value
 
-        def epoch(state, key):
-            order, deal = shuffle(key, data, minibatches)
-            return jax.lax.scan(lambda state, chosen: gradient_step(state, deal(chosen)), state, order)
-
-        state, values = jax.lax.scan(epoch, state, jax.random.split(key, epochs))
+        state, values = passes(key, gradient_step, state, data, epochs=epochs, minibatches=minibatches)
         return state, {"inverse_dynamics/loss": values.mean()}
 
     return Features(init, embed, update)

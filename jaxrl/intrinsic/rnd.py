@@ -9,7 +9,8 @@ stream are the trainer's (`streams="split"`, `bonus_episodic=False`), its random
 
 Departures: predictor and target have the same torso unless `deeper` adds hidden layers to the predictor (paper's
 pixels: two of 512); the predictor takes its own Adam steps instead of sharing the policy's; the whole observation is
-scored where the paper takes the last of four stacked frames.
+scored where the paper takes the last of four stacked frames; `proportion` takes whole time slices, not single rows, so
+that what is not learned from costs nothing (see `shuffle`).
 """
 
 from typing import NamedTuple
@@ -19,8 +20,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.intrinsic.normalize import normalize_obs, normalize_return
-from jaxrl.networks import network, over
-from jaxrl.shuffle import shuffle
+from jaxrl.networks import network
+from jaxrl.shuffle import passes
 from jaxrl.types import IntrinsicReward, PyTree
 
 
@@ -32,10 +33,10 @@ class RNDState(NamedTuple):
 
 def rnd(
     lr=1e-4,  # Adam step size of the predictor
-    proportion=1.0,  # share of transitions the predictor learns from; the paper's rule is 32 / num_envs, at most 1
     discount=0.99,  # of the running return whose deviation scales the bonus
     clip=5.0,  # whitened observations are clipped to this many standard deviations
     *,
+    proportion=1.0,  # share of transitions the predictor learns from; the paper's rule is 32 / num_envs, at most 1
     whiten=True,  # whiten observations
     scale=True,  # divide by the deviation of the running discounted bonus
     terminal=True,  # score the observation that ends an episode; False pays 0 and trains no predictor there
@@ -76,21 +77,20 @@ def _distillation(
         return ((predictor.apply(params, obs) - goal).T ** 2).mean(0)
 
     def label(state, memory, batch):
-        def judge(state, obs):
-            goal = target.apply(state.target, obs)
-            return errors(state.predictor, obs, goal), goal
-
-        error, goal = over(judge, 2)(state, batch.next_obs)
-        return (), jnp.where(scored(batch), error, 0.0), goal
+        shape = batch.reward.shape  # [T, N]
+        obs = batch.next_obs.reshape(-1, *batch.next_obs.shape[2:])
+        goal = target.apply(state.target, obs)
+        error = errors(state.predictor, obs, goal).reshape(shape)
+        # Handed on as networks compute it, [D, T*N]: turned round it would cost as much as a network (`make bench`).
+        return (), jnp.where(scored(batch), error, 0.0), goal.T
 
     def loss(params, data):
         obs, goal, keep = data  # [B, *O], [B, D], [B]
         return (keep * errors(params, obs, goal)).sum() / jnp.maximum(keep.sum(), 1.0)
 
     def update(key, state, memory, batch, goal):
-        k_keep, k_epochs = jax.random.split(key)
-        keep = jax.random.bernoulli(k_keep, proportion, batch.reward.shape) & scored(batch)
-        data = (batch.next_obs, goal, keep.astype(jnp.float32))
+        keep = jnp.broadcast_to(scored(batch), batch.reward.shape).astype(jnp.float32)
+        data = (batch.next_obs, goal.T.reshape(*keep.shape, dim), keep)
 
         def gradient_step(carry, minibatch):
             params, adam_state = carry
@@ -98,11 +98,10 @@ def _distillation(
             steps, adam_state = adam.update(grads, adam_state)
             return (optax.apply_updates(params, steps), adam_state), value
 
-        def epoch(carry, key):
-            order, deal = shuffle(key, data, minibatches)
-            return jax.lax.scan(lambda carry, chosen: gradient_step(carry, deal(chosen)), carry, order)
-
-        carry, values = jax.lax.scan(epoch, (state.predictor, state.adam), jax.random.split(k_epochs, epochs))
+        start = state.predictor, state.adam
+        carry, values = passes(
+            key, gradient_step, start, data, epochs=epochs, minibatches=minibatches, proportion=proportion
+        )
         return RNDState(state.target, *carry), {"rnd/loss": values.mean()}
 
     return IntrinsicReward(init, label, update)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs.contract import Task
-from jaxrl.trainers.rollout import EnvCarry, example_of, start
+from jaxrl.trainers.rollout import EnvCarry, example_of, start, step_all
 from jaxrl.types import Agent, Array, Key
 
 
@@ -26,9 +26,7 @@ def evaluate(key: Key, task: Task, agent: Agent, agent_state, *, episodes: int) 
         t, memory, carry, alive = loop
         k_act, k_env = jax.random.split(jax.random.fold_in(k_steps, t))
         memory, action, _ = agent.act(k_act, agent_state, memory, carry.obs, carry.first)
-        obs, env_state, reward, terminated, truncated, _ = jax.vmap(task.env.step, (0, 0, 0, None))(
-            jax.random.split(k_env, episodes), carry.state, action, task.params
-        )
+        obs, env_state, reward, terminated, truncated, _ = step_all(k_env, task, carry.state, action, reset=False)
         returns = carry.returns + jnp.where(alive, reward, 0.0)
         done = terminated | truncated
         return t + 1, memory, EnvCarry(env_state, obs, done, returns, carry.lengths), alive & ~done

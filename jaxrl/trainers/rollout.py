@@ -9,6 +9,9 @@ from jaxrl.envs.contract import Task
 from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
 
 
+RESET_ROUNDS = 16  # ours: a sixteenth of the environments is reset at once
+
+
 class EnvCarry(NamedTuple):
     """Where N environments stand between rollouts."""
 
@@ -24,6 +27,42 @@ def start(key: Key, task: Task, num_envs: int) -> EnvCarry:
     obs, state = jax.vmap(task.env.reset, (0, None))(jax.random.split(key, num_envs), task.params)
     zeros = jnp.zeros(num_envs)
     return EnvCarry(state, obs, jnp.ones(num_envs, bool), zeros, zeros.astype(jnp.int32))
+
+
+def step_all(key: Key, task: Task, state: PyTree, action: Array, *, reset: bool = True) -> tuple:
+    """One step of N environments: (obs, state, reward, terminated, truncated, info), all ``[N, ...]``.
+
+    Where an environment keeps step and reset apart (`AutoReset`), only those that ended are reset, a few at a time
+    until none is left, because a reset may cost far more than a step (procedural worlds). Each gets the very world
+    that its own `step` would have given it. An accelerator does so only for environments that ask for it
+    (`lazy_reset`): elsewhere a loop costs it more than resets that nobody needs. Without `reset`, none is reset.
+    """
+    env, params = task.env, task.params
+    num_envs = jax.tree.leaves(action)[0].shape[0]
+    indices = jnp.arange(num_envs)
+    lazy = hasattr(env, "advance") and (jax.default_backend() == "cpu" or env.lazy_reset or not reset)
+    if not lazy:
+        step = lambda i, state, action: env.step(jax.random.fold_in(key, i), state, action, params)
+        return jax.vmap(step)(indices, state, action)
+
+    split = lambda i: jax.random.split(jax.random.fold_in(key, i))  # as AutoReset.step does
+    step = lambda i, state, action: env.advance(split(i)[0], state, action, params)
+    obs, state, *rest = jax.vmap(step)(indices, state, action)
+    if not reset:
+        return obs, state, *rest
+    at_once = -(-num_envs // RESET_ROUNDS)
+
+    def reset_some(loop):
+        ended, worlds = loop
+        chosen = jnp.searchsorted(jnp.cumsum(ended), jnp.arange(1, at_once + 1))  # num_envs, dropped, past the last
+        fresh = jax.vmap(lambda i: env.reset(split(i)[1], params))(chosen)
+        worlds = jax.tree.map(lambda x, new: x.at[chosen].set(new, mode="drop"), worlds, fresh)
+        return ended.at[chosen].set(False, mode="drop"), worlds
+
+    _, terminated, truncated, _ = rest
+    loop = terminated | truncated, (obs, state)
+    obs, state = jax.lax.while_loop(lambda loop: loop[0].any(), reset_some, loop)[1]
+    return obs, state, *rest
 
 
 def example_of(task: Task, num_envs: int) -> Transition:
@@ -52,10 +91,7 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
         k_act, k_env = jax.random.split(key)
         memory, action, extras = agent.act(k_act, agent_state, memory, carry.obs, carry.first)
         visited = jax.vmap(task.state_id, (0, None))(carry.state, task.params) if task.state_id else None
-        keys = jax.random.split(k_env, carry.first.shape[0])
-        obs, env_state, reward, terminated, truncated, info = jax.vmap(task.env.step, (0, 0, 0, None))(
-            keys, carry.state, action, task.params
-        )
+        obs, env_state, reward, terminated, truncated, info = step_all(k_env, task, carry.state, action)
         reward = reward.astype(jnp.float32)
         done = terminated | truncated
         returns, lengths = carry.returns + reward, carry.lengths + 1

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
-from jaxrl.trainers.rollout import collect, example_of, start
+from jaxrl.trainers import rollout
+from jaxrl.trainers.rollout import collect, example_of, start, step_all
 from jaxrl.types import Agent, Box
 
 LENGTH, MAX_STEPS, T = 4, 3, 6
@@ -148,3 +149,31 @@ def test_an_example_has_the_shapes_and_types_of_what_is_collected(name):
     _, _, rollout, _ = collect(jax.random.key(1), task, Agent(None, act, None), (), (), carry, 3)
     kinds = lambda tree, lead: [(x.shape[lead:], x.dtype) for x in jax.tree.leaves(tree)]
     assert kinds(example_of(task, 2), 0) == kinds(rollout.batch, 1)
+
+
+@pytest.mark.parametrize("num_envs", [1, 5, 40])
+def test_only_what_ended_is_reset_and_to_the_world_its_own_step_would_give(num_envs):
+    """Random starts, so that a wrong key shows; every environment ends at once, some do, none does."""
+    task = envs.make("probe/chain", length=9, max_steps=50, random_start=True)
+    state = start(jax.random.key(0), task, num_envs).state
+    some = jnp.where(jnp.arange(num_envs) % 3 == 0, 8, 2)  # 8 is the last position, where an episode ends
+    lazy = jax.jit(lambda key, action: step_all(key, task, state, action))
+    own = jax.jit(
+        lambda key, action: jax.vmap(lambda i, s, a: task.env.step(jax.random.fold_in(key, i), s, a, None))(
+            jnp.arange(num_envs), state, action
+        )
+    )
+    for action in (jnp.full(num_envs, 8), some, jnp.full(num_envs, 2)):
+        for key in jax.random.split(jax.random.key(1), 3):
+            jax.tree.map(np.testing.assert_array_equal, lazy(key, action), own(key, action))
+
+
+def test_an_accelerator_resets_lazily_only_where_the_environment_asks_for_it(monkeypatch):
+    task = envs.make("probe/chain", length=4)
+    state, action = start(jax.random.key(0), task, 3).state, jnp.zeros(3, jnp.int32)
+    loops = lambda: "while[" in str(jax.make_jaxpr(lambda key: step_all(key, task, state, action))(jax.random.key(0)))
+    assert loops()
+    monkeypatch.setattr(rollout.jax, "default_backend", lambda: "gpu")
+    assert not loops()
+    monkeypatch.setattr(task.env, "lazy_reset", True, raising=False)
+    assert loops()
