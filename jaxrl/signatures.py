@@ -19,7 +19,7 @@ import os
 import textwrap
 import tokenize
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +69,9 @@ def source_fingerprint(source: str | Callable) -> str:
     """SHA-256 of the code behind a reference or a function or class: hex string.
 
     A reference, or an object that one could name, covers its module and, transitively, the modules beside it that it
-    imports. An object of a script, a notebook cell or another function covers its own source only; a function that
-    closes over a variable is refused, because its source does not show the value.
+    imports, and the versions of the installed packages that those import. An object of a script, a notebook cell or
+    another function covers its own source only; a function that closes over a variable is refused, because its source
+    does not show the value.
     """
     if not isinstance(source, str):
         reference = identity(source)
@@ -78,9 +79,19 @@ def source_fingerprint(source: str | Callable) -> str:
             return hashlib.sha256(_code(ast.parse(_source_of(source))).encode()).hexdigest()
         source = reference
     digest = hashlib.sha256()
-    for module, path in sorted(_with_local_imports(_split(source)[0]).items()):
+    modules, packages = _with_local_imports(_split(source)[0])
+    for module, path in sorted(modules.items()):
         digest.update(f"{module}\n{_code(_parsed(path))}\n".encode())
+    providers = _distributions()
+    names = sorted({name for top in packages for name in providers.get(top, ())})
+    for name, version in installed(tuple(names)).items():
+        digest.update(f"{name}=={version}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 @functools.cache
@@ -300,23 +311,29 @@ def _comments(path: Path) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _with_local_imports(module: str) -> dict[str, Path]:
+def _with_local_imports(module: str) -> tuple[dict[str, Path], set[str]]:
     """The module and, transitively, every module it imports from the directory it was found in; name -> file.
 
-    Installed packages count as their versions do, not line by line, unless the module is inside one.
+    And the top-level names of whatever else they import: installed packages count as their versions do, not line by
+    line, unless the module is inside one.
     """
     top = module.split(".")[0]
     root = _locate(module).parents[module.count(".") + (_locate(module).name == "__init__.py")]
     found: dict[str, Path] = {}
+    packages: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         try:
             path = _locate(name)
         except UserError:  # the name of a function, a built-in or compiled module
+            packages.add(name.split(".")[0])
             continue
         local = path.is_relative_to(root) and "site-packages" not in path.parts
-        if name in found or name.split(".")[0] == "jaxrl" or not (local or name.split(".")[0] == top):
+        if name in found or name.split(".")[0] == "jaxrl":
+            continue
+        if not (local or name.split(".")[0] == top):
+            packages.add(name.split(".")[0])
             continue
         found[name] = path
         for node in ast.walk(_parsed(path)):
@@ -325,7 +342,7 @@ def _with_local_imports(module: str) -> dict[str, Path]:
             elif isinstance(node, ast.ImportFrom):
                 origin = _absolute(node, name, path)
                 waiting.extend([origin, *(f"{origin}.{alias.name}" for alias in node.names)])
-    return found
+    return found, packages
 
 
 def _code(tree: ast.Module) -> str:

@@ -1,5 +1,6 @@
 """Signatures and fingerprints are read from source, without executing it."""
 
+import importlib.metadata
 import math
 
 import pytest
@@ -115,6 +116,16 @@ def test_fingerprint_is_blind_to_comments_and_docstrings_and_sees_code(package):
     assert source_fingerprint("my_pkg.ideas:surprise") == before
     path.write_text(IDEAS.replace("return 1", "return 2"))
     assert source_fingerprint("my_pkg.ideas:surprise") != before
+
+
+def test_fingerprint_covers_the_versions_of_installed_packages_and_of_no_others(package, monkeypatch):
+    imports = "import scipy.stats\nfrom pandas import DataFrame\n"
+    (package / "parts.py").write_text(imports + "def inner(lr=0.5): return lr\n")
+    before = source_fingerprint("my_pkg.ideas:surprise")
+    version = importlib.metadata.version
+    for other, differs in (("scipy", True), ("pandas", True), ("matplotlib", False)):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, o=other: "0.0" if name == o else version(name))
+        assert (source_fingerprint("my_pkg.ideas:surprise") != before) == differs
 
 
 def test_fingerprint_covers_the_modules_that_the_module_imports(package):

@@ -141,12 +141,13 @@ def ppo(
             params = jax.tree.map(lambda p, s: p - rate * s, params, steps)
             return (params, adam_state), metrics
 
-        start = state.params, state.adam
-        carry, metrics = passes(key, gradient_step, start, data, epochs=epochs, minibatches=minibatches)
+        (params, adam_state), metrics = passes(
+            key, gradient_step, (state.params, state.adam), data, epochs=epochs, minibatches=minibatches
+        )
         metrics = jax.tree.map(jnp.mean, metrics)
         error = (targets - values)[..., 0]
         metrics["ppo/explained_variance"] = 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)
         moments = merge(state.moments, batch.obs) if normalize_obs else state.moments
-        return PPOState(*carry, moments, state.updates + 1), metrics
+        return PPOState(params, adam_state, moments, state.updates + 1), metrics
 
     return Agent(init, act, update)

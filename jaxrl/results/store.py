@@ -35,7 +35,7 @@ FILES = ("config.json", "metrics.parquet", "lanes.parquet", "params.safetensors"
 MANIFEST = "manifest.json"
 STAGING = ".unfinished-"
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
+SECRET = re.compile(r"(api|access|private)_?key$|(^|_)(token|secret|password)$", re.IGNORECASE)
 LANE_COLUMNS = ("lane", "seed", "status", "first_bad_iteration", "packing")
 MANIFEST_FIELDS = {"chunk", "program", "lanes", "seeds", "diverged", "code", "commit", "dirty", "environment"} | {
     *("sources", "packing", "timing", "committed", "files")

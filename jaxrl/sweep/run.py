@@ -30,7 +30,7 @@ from jaxrl.sweep.lanes import (
     stacked,
     state_bytes,
 )
-from jaxrl.sweep.plan import Chunk, plan, programs, split
+from jaxrl.sweep.plan import Chunk, plan, split
 from jaxrl.sweep.program import Program, build
 from jaxrl.sweep.spec import Spec, iterations
 from jaxrl.types import Key, PyTree
@@ -72,30 +72,33 @@ def run(
         text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
         on_event({"kind": "note", "text": text})
     todo = plan(spec, mine, MAX_CHUNK_LANES)
-    groups = programs(lane for chunk in todo.chunks for lane in chunk.lanes)
-    queue: deque[tuple[int, Program, Chunk]] = deque()
-    held = 0
-    for number, (static, waiting) in enumerate(groups, 1):
-        program = build(static, spec.objects)
-        held += len(waiting) * state_bytes(program, waiting[0].values)
-        queue.extend((number, program, chunk) for chunk in split(waiting, MAX_CHUNK_LANES))
-    on_event(
-        {"kind": "plan", "programs": len(groups), "lanes": todo.lanes, "skipped": todo.skipped, "bytes": held}
-    )
-    ledger = _Ledger(sum(len(chunk.lanes) * steps_of(chunk.program) for _, _, chunk in queue), on_event)
+    queue: deque[_Waiting] = deque()
+    number, held = 0, 0
+    for chunk in todo.chunks:
+        if not queue or queue[-1].chunk.program != chunk.program:
+            number, program = number + 1, build(chunk.program, spec.objects)
+            ready: dict[int, _Compiled] = {}
+            held_by_lane = state_bytes(program, chunk.lanes[0].values)
+        held += len(chunk.lanes) * held_by_lane
+        queue.append(_Waiting(number, program, ready, chunk))
+    on_event({"kind": "plan", "programs": number, "lanes": todo.lanes, "skipped": todo.skipped, "bytes": held})
+    ledger = _Ledger(sum(len(waiting.chunk.lanes) * steps_of(waiting.chunk.program) for waiting in queue), on_event)
     paths: list[Path] = []
     diverged: list[str] = []
     while queue:
-        number, program, chunk = queue.popleft()
-        finished = _run_chunk(number, program, chunk, at_once, code, ledger)
-        if finished is None:  # too large for the device: halves of it, whose lanes keep their ids
-            halves = split(chunk.lanes, -(-len(chunk.lanes) // 2))
-            queue.extendleft((number, program, half) for half in reversed(halves))
+        waiting = queue.popleft()
+        chunk = waiting.chunk
+        count = len(chunk.lanes)
+        if count not in waiting.ready:
+            waiting.ready[count] = _compile(waiting, at_once, ledger)
+        if waiting.ready[count].bytes > memory_limit() and count > 1:  # halves of it, whose lanes keep their ids
+            queue.extendleft(waiting._replace(chunk=half) for half in reversed(split(chunk.lanes, -(-count // 2))))
             continue
+        finished = _run_chunk(waiting, code, ledger)
         paths.append(store.write_chunk(out, finished))
         bad = tuple(lane["lane"] for lane in finished.lanes if lane["status"] == "diverged")
         diverged.extend(bad)
-        on_event({"kind": "chunk", "path": paths[-1], "lanes": len(chunk.lanes), "diverged": bad})
+        on_event({"kind": "chunk", "path": paths[-1], "lanes": count, "diverged": bad})
     return Summary(
         todo.lanes, todo.skipped, tuple(paths), tuple(diverged), ledger.steps, ledger.compiling, ledger.running
     )
@@ -144,31 +147,68 @@ class _Ledger:
         )
 
 
-def _run_chunk(
-    number: int, program: Program, chunk: Chunk, at_once: int | None, code: str, ledger: _Ledger
-) -> store.Chunk | None:
-    """The finished chunk, or None when its program does not fit the device's memory and can be halved."""
-    static, count = chunk.program, len(chunk.lanes)
-    started, clock = datetime.now(UTC), time.monotonic()
-    packing = packing_for(count, at_once)
-    values = stacked([lane.values for lane in chunk.lanes])
-    values, keys = padded((values, keys_of([lane.seed for lane in chunk.lanes])), packing.devices)
-    last = iterations(static)
-    rows_per_iteration = static["num_envs"] * static["num_steps"]
-    marks = evaluation_points(last, static["evals"])
-    segment = max(1, min(last, SEGMENT_STEPS // (count * rows_per_iteration), marks[0] if marks else last))
-    lanes = lanes_of(program, packing, segment)
+class _Compiled(NamedTuple):
+    """The program of one number of lanes, compiled; nothing is allocated yet."""
 
-    compiled_init = lanes.init.lower(values, keys).compile()
-    states = compiled_init(values, keys)
-    one_segment = lanes.run.lower(values, states, jnp.int32(1)).compile()
-    measure = lanes.evaluate.lower(values, keys, states).compile() if marks else None
-    needed = compiled_bytes(one_segment)
-    if needed > memory_limit() and count > 1:
-        return None
-    compile_seconds = time.monotonic() - clock
-    ledger.compiling += compile_seconds
-    ledger.tell({"kind": "compile", "program": number, "seconds": compile_seconds, "bytes": needed})
+    packing: Packing
+    segment: int  # iterations that one call of `run` makes at most
+    init: Any  # as `jaxrl.sweep.lanes.Lanes`
+    run: Any
+    evaluate: Any
+    bytes: int  # per device, of the largest of the three
+    seconds: float
+
+
+class _Waiting(NamedTuple):
+    """A chunk to run, and what the chunks of its program share."""
+
+    number: int  # of the program, from 1
+    program: Program
+    ready: dict[int, _Compiled]  # by number of lanes
+    chunk: Chunk
+
+
+def _inputs(chunk: Chunk, packing: Packing) -> tuple[dict[str, Any], Key]:
+    values = stacked([lane.values for lane in chunk.lanes])
+    return padded((values, keys_of([lane.seed for lane in chunk.lanes])), packing.devices)
+
+
+def _compile(waiting: _Waiting, at_once: int | None, ledger: _Ledger) -> _Compiled:
+    clock = time.monotonic()
+    static, count = waiting.chunk.program, len(waiting.chunk.lanes)
+    packing = packing_for(count, at_once)
+    last = iterations(static)
+    marks = evaluation_points(last, static["evals"])
+    at_most = SEGMENT_STEPS // (count * static["num_envs"] * static["num_steps"])
+    segment = max(1, min(last, at_most, marks[0] if marks else last))
+    lanes = lanes_of(waiting.program, packing, segment)
+
+    values, keys = _inputs(waiting.chunk, packing)
+    init = lanes.init.lower(values, keys).compile()
+    states = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(lanes.init, values, keys),
+        init.output_shardings,
+    )
+    run = lanes.run.lower(values, states, jnp.int32(1)).compile()
+    evaluate = lanes.evaluate.lower(values, keys, states).compile() if marks else None
+    # The states of a run are alive while it is evaluated, and count among the arguments of both.
+    needed = max(compiled_bytes(compiled) for compiled in (init, run, evaluate) if compiled)
+    seconds = time.monotonic() - clock
+    ledger.compiling += seconds
+    ledger.tell({"kind": "compile", "program": waiting.number, "seconds": seconds, "bytes": needed})
+    return _Compiled(packing, segment, init, run, evaluate, needed, seconds)
+
+
+def _run_chunk(waiting: _Waiting, code: str, ledger: _Ledger) -> store.Chunk:
+    chunk, compiled = waiting.chunk, waiting.ready[len(waiting.chunk.lanes)]
+    static, count, packing = chunk.program, len(chunk.lanes), compiled.packing
+    rows_per_iteration = static["num_envs"] * static["num_steps"]
+    last = iterations(static)
+    marks = evaluation_points(last, static["evals"])
+    started = datetime.now(UTC)
+    values, keys = _inputs(chunk, packing)
+    states = compiled.init(values, keys)
 
     curves: dict[str, np.ndarray] = {}
 
@@ -182,13 +222,13 @@ def _run_chunk(
     while done < last:
         tick = time.monotonic()
         ahead = next((mark for mark in marks if mark > done), last) - done
-        n = min(segment, ahead)
-        states, metrics = one_segment(values, states, jnp.int32(n))
+        n = min(compiled.segment, ahead)
+        states, metrics = compiled.run(values, states, jnp.int32(n))
         record(metrics, slice(done, done + n))
         done += n
-        if measure and done in marks:
+        if done in marks:
             k_evaluate = evaluation_keys(keys, done)
-            record(measure(values, k_evaluate, states), slice(done - 1, done))
+            record(compiled.evaluate(values, k_evaluate, states), slice(done - 1, done))
         ledger.progress(count * n * rows_per_iteration, time.monotonic() - tick, _mean(curves["return"][:, :done]))
 
     finite = curves["finite"] > 0
@@ -214,7 +254,7 @@ def _run_chunk(
         sources=chunk.lanes[0].sources,
         timing={
             "started": started.isoformat(timespec="seconds"),
-            "compile_seconds": round(compile_seconds, 3),
+            "compile_seconds": round(compiled.seconds, 3),
             "run_seconds": round(time.monotonic() - run_clock, 3),
         },
         packing=dict(packing._asdict()),

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxrl.envs.contract import Task
 from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
 
-
 RESET_ROUNDS = 16  # ours: a sixteenth of the environments is reset at once
 
 

@@ -203,7 +203,7 @@ def test_lanes_of_other_code_are_noted_kept_and_never_mixed(tiny_spec, resumed, 
 def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids(
     tiny_spec, whole, tmp_path, monkeypatch
 ):
-    needed = iter((2, 1, 1))  # of the whole chunk and of its halves
+    needed = iter((2, 2, 2, 1, 1, 1))  # init, run and evaluate of the whole chunk, then of a half, compiled once
     monkeypatch.setattr(jaxrl.sweep.run, "compiled_bytes", lambda compiled: next(needed))
     monkeypatch.setattr(jaxrl.sweep.run, "memory_limit", lambda: 1)
     summary = run(tiny_spec(**FOUR), tmp_path)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl.trainers.rollout
 from jaxrl import envs
-from jaxrl.trainers import rollout
 from jaxrl.trainers.rollout import collect, example_of, start, step_all
 from jaxrl.types import Agent, Box
 
@@ -173,7 +173,7 @@ def test_an_accelerator_resets_lazily_only_where_the_environment_asks_for_it(mon
     state, action = start(jax.random.key(0), task, 3).state, jnp.zeros(3, jnp.int32)
     loops = lambda: "while[" in str(jax.make_jaxpr(lambda key: step_all(key, task, state, action))(jax.random.key(0)))
     assert loops()
-    monkeypatch.setattr(rollout.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jaxrl.trainers.rollout.jax, "default_backend", lambda: "gpu")
     assert not loops()
     monkeypatch.setattr(task.env, "lazy_reset", True, raising=False)
     assert loops()
