@@ -125,6 +125,31 @@ def coefficient_heatmap(dataset: xr.Dataset, metric: str = "eval_return", x: str
     return _signed(figure, dataset)
 
 
+def visitation(counts: np.ndarray, shape: tuple[int, int] | None = None, title: str = "") -> Figure:
+    """The share of steps spent in each state, on a logarithmic scale; states never visited are left white.
+
+    Args:
+        counts: steps in each state, ``[num_states]``. shape: (rows, columns) of the map that the states are the cells
+            of, row by row; by default one row.
+    """
+    rows, columns = shape or (1, len(counts))
+    if rows * columns != len(counts):
+        raise UserError(f"shape = {(rows, columns)}: {len(counts)} states do not fill it")
+    share = np.ma.masked_equal(counts.reshape(rows, columns) / max(counts.sum(), 1), 0)
+    size = max(3.0, 6.0 * min(1.0, rows / columns))
+    figure = Figure(figsize=(7.0, size + 0.6), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(share, cmap="viridis", norm="log", aspect="equal" if shape else "auto", interpolation="nearest")
+    figure.colorbar(image, ax=axis, label="share of steps")
+    visited = int((counts > 0).sum())
+    axis.set_title(f"{title}\n{visited} of {len(counts)} states visited", fontsize=10)
+    axis.set_xlabel("column" if shape else "state")
+    axis.set_ylabel("row" if shape else "")
+    if not shape:
+        axis.set_yticks([])
+    return figure
+
+
 def _require(dataset, metric, name) -> None:
     if metric not in dataset:
         raise unknown("metric", metric, map(str, dataset.data_vars))

@@ -1,0 +1,101 @@
+"""What a stored policy does: one episode as an animated GIF, and a map of where many episodes went."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from jaxrl.errors import UserError
+from jaxrl.results import plot
+from jaxrl.sweep.policy import Policy, load_policy
+from jaxrl.trainers.rollout import start, step_all
+from jaxrl.types import Key
+
+FRAMES_PER_SECOND = 8
+SMALLEST = 256  # pixels: smaller pictures are enlarged by a whole factor
+MAX_FRAMES = 1000  # ours: a longer episode is shown to here
+
+
+class Watched(NamedTuple):
+    episode: Path  # GIF
+    visits: Path | None  # PNG; None where the environment cannot name its states
+    steps: int  # of the episode shown
+    episode_return: float
+
+
+def watch(
+    directory: str | Path,
+    lane: str,
+    out: str | Path,
+    *,
+    episodes: int = 64,
+    seed: int = 0,
+    greedy: bool = False,
+    objects: Mapping[str, Callable] | None = None,
+) -> Watched:
+    """Play `episodes` episodes with the policy that `lane` ended with; draw the first, and count the states of all.
+
+    Writes `out`/LANE.gif and, where the environment names its states, `out`/LANE-visits.png: the share of steps spent
+    in each. `seed` chooses the episodes. `objects` as for `load_policy`.
+
+    Raises:
+        UserError: no such lane, or an environment that cannot draw itself.
+    """
+    policy = load_policy(directory, lane, greedy=greedy, objects=objects)
+    render = getattr(policy.task.env, "render", None)
+    if render is None:
+        raise UserError(f"environment {policy.task.name!r} cannot draw itself: give it render(state, params)")
+    shown, alive, returns, counts = jax.jit(lambda key: _play(policy, episodes, key))(jax.random.key(seed))
+    steps = int(alive.sum())
+    last = min(steps, MAX_FRAMES)
+    frames = jax.jit(lambda states: jax.lax.map(lambda state: render(state, policy.task.params), states))(
+        jax.tree.map(lambda x: x[: last + 1], shown)
+    )
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    episode, visits = out / f"{lane}.gif", None
+    write_gif(np.asarray(frames), episode)
+    if policy.task.num_states is not None:
+        visits = out / f"{lane}-visits.png"
+        title = f"{policy.task.name}, {episodes} episodes of lane {lane}"
+        shape = getattr(policy.task.env, "map_shape", None)
+        plot.visitation(np.asarray(counts), shape, title).savefig(visits, dpi=150)
+    return Watched(episode, visits, steps, float(returns[0]))
+
+
+def write_gif(frames: np.ndarray, path: Path) -> None:
+    """An endless GIF of uint8 ``[K, H, W, 3]``."""
+    factor = -(-SMALLEST // min(frames.shape[1:3]))
+    images = [Image.fromarray(frame.repeat(factor, 0).repeat(factor, 1)) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // FRAMES_PER_SECOND, loop=0)
+
+
+def _play(policy: Policy, episodes: int, key: Key) -> tuple:
+    """(states [T + 1] of the first episode, alive [T] there, returns [episodes], steps in each state [num_states])."""
+    task = policy.task
+    k_start, k_steps = jax.random.split(key)
+    carry = start(k_start, task, episodes)
+
+    def step(loop, key):
+        memory, state, obs, first, alive, returns, counts = loop
+        k_act, k_env = jax.random.split(key)
+        memory, action, _ = policy.agent.act(k_act, policy.state, memory, obs, first)
+        if task.state_id is not None:
+            ids = jax.vmap(task.state_id, (0, None))(state, task.params)
+            counts = counts.at[ids].add(alive)
+        obs, state, reward, terminated, truncated, _ = step_all(k_env, task, state, action, reset=False)
+        done = terminated | truncated
+        returns += jnp.where(alive, reward, 0.0)
+        shown = jax.tree.map(lambda x: x[0], state), alive[0]
+        return (memory, state, obs, done, alive & ~done, returns, counts), shown
+
+    alive = jnp.ones(episodes, bool)
+    counts = jnp.zeros(task.num_states or 0)
+    loop = (policy.memory(episodes), carry.state, carry.obs, carry.first, alive, jnp.zeros(episodes), counts)
+    loop, (states, alive) = jax.lax.scan(step, loop, jax.random.split(k_steps, task.max_steps))
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b]), carry.state, states)
+    return states, alive, loop[-2], loop[-1]
