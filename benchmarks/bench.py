@@ -82,8 +82,8 @@ def median(runs: list[dict], field: str) -> float:
     return sorted(run[field] for run in runs)[len(runs) // 2]
 
 
-def row(name: str, **fields: str) -> None:
-    print(name, *(f"{key}={value}" for key, value in fields.items()), flush=True)
+def row(name: str, met: bool, **fields: str) -> None:
+    print(name, *(f"{key}={value}" for key, value in fields.items()), f"met={'yes' if met else 'NO'}", flush=True)
 
 
 def ppo_speed() -> None:
@@ -91,7 +91,8 @@ def ppo_speed() -> None:
     mine, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     speed, other = median(mine, "steps_per_s"), median(theirs, "steps_per_s")
     row(
-        "ppo-cartpole-16", steps_per_s=f"{speed:.0f}", reference=f"{other:.0f}", ratio=f"{speed / other:.2f}x",
+        "ppo-cartpole-16", speed / other >= 2.6,
+        steps_per_s=f"{speed:.0f}", reference=f"{other:.0f}", ratio=f"{speed / other:.2f}x",
         bound=">=2.6x", compile_s=f"{median(mine, 'compile_s'):.1f}",
         reference_compile_s=f"{median(theirs, 'compile_s'):.1f}",
     )  # fmt: skip
@@ -113,7 +114,8 @@ def ppo_learning() -> None:
     mean = areas[1].mean()
     difference, low, high = (x / mean for x in paired_difference(areas[0], areas[1], np.random.default_rng(0)))
     row(
-        "ppo-cartpole-auc", seeds="64", area=f"{areas[0].mean():.1f}", reference=f"{mean:.1f}",
+        "ppo-cartpole-auc", abs(difference) <= 0.05,
+        seeds="64", area=f"{areas[0].mean():.1f}", reference=f"{mean:.1f}",
         difference=f"{difference:+.1%}", interval=f"[{low:+.1%},{high:+.1%}]", bound="within 5%",
     )  # fmt: skip
 
@@ -123,7 +125,8 @@ def rnd_overhead() -> None:
     extra = sorted(bare["steps_per_s"] / rnd["steps_per_s"] - 1 for rnd, bare in pairs)[1]
     rnd = [pair[0] for pair in pairs]
     row(
-        "rnd-cartpole-16", steps_per_s=f"{median(rnd, 'steps_per_s'):.0f}",
+        "rnd-cartpole-16", extra <= 0.4 and median(rnd, "compile_s") < 15,
+        steps_per_s=f"{median(rnd, 'steps_per_s'):.0f}",
         reference=f"{median([pair[1] for pair in pairs], 'steps_per_s'):.0f}", more_time=f"{extra:.0%}", bound="<=40%",
         compile_s=f"{median(rnd, 'compile_s'):.1f}", compile_bound="<15",
     )  # fmt: skip
@@ -134,7 +137,8 @@ def many_lanes() -> None:
     slower = sorted(few["steps_per_s"] / many["steps_per_s"] for many, few in pairs)[1]
     compile_ratio = sorted(many["compile_s"] / few["compile_s"] for many, few in pairs)[1]
     row(
-        "lanes-256", steps_per_s=f"{median([pair[0] for pair in pairs], 'steps_per_s'):.0f}",
+        "lanes-256", slower <= 1.15 and compile_ratio <= 1.2,
+        steps_per_s=f"{median([pair[0] for pair in pairs], 'steps_per_s'):.0f}",
         reference=f"{median([pair[1] for pair in pairs], 'steps_per_s'):.0f}", time_per_lane=f"{slower:.2f}x",
         bound="<=1.15x", compile=f"{compile_ratio:.2f}x", compile_bound="<=1.2x",
     )  # fmt: skip
@@ -146,7 +150,8 @@ def memory() -> None:
     per_lane = (at[64] - at[16]) / 48
     predicted = at[16] + 240 * per_lane
     row(
-        "bytes-per-lane", per_lane=f"{per_lane:.0f}", predicted_256=f"{predicted:.0f}", reference=f"{at[256]}",
+        "bytes-per-lane", abs(predicted / at[256] - 1) <= 0.15,
+        per_lane=f"{per_lane:.0f}", predicted_256=f"{predicted:.0f}", reference=f"{at[256]}",
         error=f"{predicted / at[256] - 1:+.1%}", bound="within 15%",
     )  # fmt: skip
 
