@@ -1,11 +1,11 @@
 """From a class, a function or an environment, and keyword arguments, to a Task."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from jaxrl.envs.contract import Task, task_of
+from jaxrl.envs.params import param_names, replaced
 from jaxrl.errors import UserError, unknown
 
 
@@ -31,13 +31,13 @@ def construct(name: str, source: Any, kwargs: dict[str, Any]) -> Task:
         raise UserError(f"environment {name!r} cannot be made with {given}: {error or type(error).__name__}") from error
     env = _adapted(env)
     params = getattr(env, "default_params", None)
-    fields = [field.name for field in dataclasses.fields(params)] if dataclasses.is_dataclass(params) else []
+    fields = param_names(params)
     for key, value in kwargs.items():
         if key in arguments:
             continue
         if key not in fields:
             raise unknown(f"argument of {name}", key, {*accepted, *fields})
-        params = dataclasses.replace(params, **{key: value})  # type: ignore[type-var]
+        params = replaced(params, key, value)
     return task_of(env, params, name)
 
 

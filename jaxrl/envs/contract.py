@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.envs.wrappers import FlattenObservation, is_single
 from jaxrl.errors import UserError
 from jaxrl.types import Array, Box, Discrete, Key, PyTree
 
@@ -36,11 +35,12 @@ class AutoReset:
     """Base class: write ``reset_env`` and ``step_env``, inherit ``reset`` and ``step`` that keep the contract.
 
     Also needed: ``actions`` (Discrete or Box) and ``max_steps``, or ``default_params`` with ``max_steps_in_episode``.
-    May be given: ``solved``, ``default_params``, ``num_states`` with ``state_id(state, params)``. ``step_env`` itself
-    must set ``truncated`` at the limit.
+    May be given: ``solved``, ``default_params``, ``num_states`` with ``state_id(state, params)``,
+    ``render(state, params) -> uint8[H, W, 3]``. ``step_env`` itself must set ``truncated`` at the limit.
     """
 
     default_params: Any = None
+    lazy_reset = False  # True where a reset costs more than a step: a rollout then resets only what ended
 
     def reset_env(self, key: Key, params: Any) -> tuple[PyTree, PyTree]:
         """(obs, state) at the start of an episode."""
@@ -55,12 +55,17 @@ class AutoReset:
 
     def step(self, key: Key, state: PyTree, action: Array, params: Any = None) -> tuple:
         step_key, reset_key = jax.random.split(key)
-        next_obs, next_state, reward, terminated, truncated, info = self.step_env(step_key, state, action, params)
-        next_obs, next_state, info = strong((next_obs, next_state, info))
+        next_obs, state, reward, terminated, truncated, info = self.advance(step_key, state, action, params)
+        obs, state = _where(terminated | truncated, self.reset(reset_key, params), (next_obs, state))
+        return obs, state, reward, terminated, truncated, info
+
+    def advance(self, key: Key, state: PyTree, action: Array, params: Any = None) -> tuple:
+        """``step`` without the reset where the episode ended."""
+        obs, state, reward, terminated, truncated, info = self.step_env(key, state, action, params)
+        obs, state, info = strong((obs, state, info))
         reward = jnp.asarray(reward, jnp.float32)
         terminated, truncated = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
-        obs, state = _where(terminated | truncated, self.reset(reset_key, params), (next_obs, next_state))
-        return obs, state, reward, terminated, truncated, {**info, "final_observation": next_obs}
+        return obs, state, reward, terminated, truncated, {**info, "final_observation": obs}
 
 
 def strong(tree: PyTree) -> PyTree:
@@ -89,10 +94,12 @@ def sample_action(actions: Discrete | Box, key: Key) -> Array:
 
 
 def task_of(env: Any, params: Any = None, name: str | None = None) -> Task:
-    """The Task of an environment object; observations that are not one array are flattened.
+    """The Task of an environment object; observations that are not one array are flattened (``flattened``).
 
     Raises UserError with a sentence for each part of the contract that is missing or cannot be used.
     """
+    from jaxrl.envs.wrappers.observations import flattened, is_single  # wrappers derive from AutoReset
+
     name = name or type(env).__name__
     for method, arguments in (("reset", "key, params"), ("step", "key, state, action, params")):
         if not callable(getattr(env, method, None)):
@@ -100,13 +107,12 @@ def task_of(env: Any, params: Any = None, name: str | None = None) -> Task:
     num_states, state_id = getattr(env, "num_states", None), getattr(env, "state_id", None)
     if (num_states is None) != (state_id is None):
         raise UserError(f"environment {name!r} must have both num_states and state_id(state, params), or neither")
-    actions, max_steps = _actions(name, env, params), _max_steps(name, env, params)
-    solved = _given(getattr(env, "solved", None), params)
+    actions, max_steps, solved = actions_of(name, env, params), _max_steps(name, env, params), solved_of(env, params)
     example = _example(env, params)
     if not jax.tree.leaves(example):
         raise UserError(f"environment {name!r} returns an observation without any array from reset")
     if not is_single(example):
-        env = FlattenObservation(env)
+        env = flattened(env)
         example = _example(env, params)
     shape, dtype = tuple(example.shape), np.dtype(example.dtype)
     return Task(name, env, params, actions, shape, dtype, max_steps, solved, num_states, state_id)
@@ -116,13 +122,23 @@ def _example(env: Any, params: Any) -> PyTree:
     return jax.eval_shape(lambda key: env.reset(key, params)[0], jax.random.key(0))
 
 
+def solved_of(env: Any, params: Any) -> Any:
+    """The evaluation return that counts as solved with these params; None where the environment names none."""
+    return _given(getattr(env, "solved", None), params)
+
+
+def step_limit(env: Any, params: Any) -> Any:
+    """The step limit as the environment gives it, unchecked; None where it gives none."""
+    limit = _given(getattr(env, "max_steps", None), params)
+    return getattr(params, "max_steps_in_episode", None) if limit is None else limit
+
+
 def _given(attribute: Any, params: Any) -> Any:
     return attribute(params) if callable(attribute) else attribute
 
 
 def _max_steps(name: str, env: Any, params: Any) -> int:
-    limit = _given(getattr(env, "max_steps", None), params)
-    limit = getattr(params, "max_steps_in_episode", None) if limit is None else limit
+    limit = step_limit(env, params)
     if limit is None:
         raise UserError(f"environment {name!r} has no step limit: give it max_steps, or params.max_steps_in_episode")
     if not (isinstance(limit, (int, float, np.integer)) and limit >= 1 and limit == limit // 1):
@@ -130,7 +146,8 @@ def _max_steps(name: str, env: Any, params: Any) -> int:
     return int(limit)
 
 
-def _actions(name: str, env: Any, params: Any) -> Discrete | Box:
+def actions_of(name: str, env: Any, params: Any) -> Discrete | Box:
+    """The action space in jaxrl's types; raises UserError, calling the environment `name`, for one it cannot use."""
     space = getattr(env, "actions", None)
     if space is None and callable(getattr(env, "action_space", None)):
         space = env.action_space(params)
@@ -148,4 +165,7 @@ def _actions(name: str, env: Any, params: Any) -> Discrete | Box:
     low, high = float(bounds[0][0]), float(bounds[1][0])
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise UserError(f"environment {name!r} has action bounds [{low}, {high}]: they must be finite, low below high")
-    return Box(low, high, tuple(int(size) for size in space.shape))
+    shape = tuple(int(size) for size in space.shape)
+    if len(shape) != 1:
+        raise UserError(f"environment {name!r} has actions of the shape {shape}: flatten them to one axis, as in (6,)")
+    return Box(low, high, shape)

@@ -149,3 +149,4 @@ PROBES = {
     "probe/termination": Termination,
     "probe/chain": Chain,
 }
+NAMES = tuple(PROBES)

@@ -4,9 +4,10 @@
     product  term * term * ...              a number in it scales
     term     name | name(keyword=value, ...) | combinator(sum, ..., keyword=value) | number | (sum)
     name     of the catalogue, or a reference package.module:name
-    value    number | True | False | (number, ...)
+    value    number | True | False | word | (number, ...)
 
-Parsing imports neither jax nor the modules named; `build` does.
+Parsing imports neither jax nor the modules named; `build` does. `parse_call` reads one call of any other catalogue
+under the same rules.
 """
 
 import ast
@@ -22,7 +23,6 @@ from jaxrl.signatures import Signature, coerce, signature
 
 LONGEST = 1000  # characters; bounds the depth of the tree
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_NAME_OF = {reference: name for name, reference in CATALOGUE.items()}
 
 
 class Call(NamedTuple):
@@ -52,22 +52,7 @@ def parse(text: str, objects: Mapping[str, Callable] | None = None) -> Tree:
 
     Raises UserError naming the offending text and its column, or the nearest known name or keyword.
     """
-    objects = objects or {}
-    source = " ".join(text.split())
-    if len(source) > LONGEST or not (source.isascii() and source.isprintable()) or "#" in source:
-        raise UserError(f"bonus {source[:60]!r} must be printable ASCII, without '#', of at most {LONGEST} characters")
-    references = {match.start(): match.group() for match in _REFERENCE.finditer(source)}
-    # A reference is no Python expression: a plain name of the same length holds its place, so columns stay true.
-    masked = _REFERENCE.sub(lambda match: "_" * len(match.group()), source)
-    try:
-        body = ast.parse(masked, mode="eval").body
-        tree = _Reader(source, references, objects).sum(body)
-    except SyntaxError as error:
-        raise UserError(f"bonus {source!r}, column {error.offset or 1}: {error.msg}") from None
-    except (RecursionError, MemoryError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"bonus {source[:60]!r}...: nested too deeply") from None
+    source, tree = _read(text, "bonus", CATALOGUE, objects)
     if isinstance(tree, Number):
         raise UserError(f"bonus {source!r} is a number alone: a number only scales a bonus, as in '0.5 * rnd'")
     owners: dict[str, str] = {}
@@ -80,6 +65,19 @@ def parse(text: str, objects: Mapping[str, Callable] | None = None) -> Tree:
     return tree
 
 
+def parse_call(
+    text: str, kind: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable] | None = None
+) -> Call:
+    """One call, ``name`` or ``name(keyword=value)``, of the factories in `catalogue` (name -> reference) or the user's.
+
+    `kind` is what a message calls it. Raises UserError as `parse` does.
+    """
+    source, tree = _read(text, kind, catalogue, objects)
+    if not isinstance(tree, Call) or tree.children:
+        raise UserError(f"{kind} {source!r} must be one call, as in name or name(keyword=value)")
+    return tree
+
+
 def terms(tree: Tree) -> list[Call]:
     """Every call in the tree, in the order written, a combinator before its parts."""
     if isinstance(tree, Number):
@@ -88,7 +86,7 @@ def terms(tree: Tree) -> list[Call]:
     return [*([tree] if isinstance(tree, Call) else []), *(call for part in below for call in terms(part))]
 
 
-def canonical(tree: Tree) -> str:
+def canonical(tree: Tree, catalogue: Mapping[str, str] = CATALOGUE) -> str:
     """The one spelling of a tree; parsing it gives the tree back."""
     if isinstance(tree, Number):
         return repr(tree.value)
@@ -98,7 +96,7 @@ def canonical(tree: Tree) -> str:
         return " * ".join(f"({canonical(term)})" if isinstance(term, Add) else canonical(term) for term in tree.terms)
     written = {key: value if isinstance(value, str) else repr(value) for key, value in sorted(tree.keywords.items())}
     inside = [*map(canonical, tree.children), *(f"{key}={value}" for key, value in written.items())]
-    name = _NAME_OF.get(tree.reference, tree.reference)
+    name = tree.name if catalogue.get(tree.name) == tree.reference else tree.reference
     return f"{name}({', '.join(inside)})" if inside else name
 
 
@@ -142,10 +140,33 @@ def _factory(reference: str, objects: Mapping[str, Callable] | None) -> Callable
     return getattr(importlib.import_module(module), name)
 
 
+def _read(
+    text: str, kind: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable] | None
+) -> tuple[str, Tree]:
+    """(source in one line, tree) of a text."""
+    source = " ".join(text.split())
+    if len(source) > LONGEST or not (source.isascii() and source.isprintable()) or "#" in source:
+        raise UserError(f"{kind} {source[:60]!r} must be printable ASCII, without '#', of at most {LONGEST} characters")
+    references = {match.start(): match.group() for match in _REFERENCE.finditer(source)}
+    # A reference is no Python expression: a plain name of the same length holds its place, so columns stay true.
+    masked = _REFERENCE.sub(lambda match: "_" * len(match.group()), source)
+    try:
+        body = ast.parse(masked, mode="eval").body
+        return source, _Reader(source, references, objects or {}, kind, catalogue).sum(body)
+    except SyntaxError as error:
+        raise UserError(f"{kind} {source!r}, column {error.offset or 1}: {error.msg}") from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{kind} {source[:60]!r}...: nested too deeply") from None
+
+
 class _Reader(NamedTuple):
     source: str
     references: dict[int, str]  # column -> reference
     objects: Mapping[str, Callable]
+    kind: str
+    catalogue: Mapping[str, str]
 
     def sum(self, node: ast.expr) -> Tree:
         if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)):
@@ -189,7 +210,8 @@ class _Reader(NamedTuple):
     def call(self, name: ast.Name, arguments: list[ast.expr], keywords: list[ast.keyword]) -> Call:
         reference = self.reference(name)
         known = _signature(reference, self.objects)
-        label = _NAME_OF.get(reference, reference.partition(":")[2])
+        names = {reference: name for name, reference in self.catalogue.items()}
+        label = names.get(reference, reference.partition(":")[2])
         if arguments and not known.rewards:
             raise self.refusal(arguments[0], f"{label!r} takes keywords only")
         if known.rewards and not arguments:
@@ -206,7 +228,7 @@ class _Reader(NamedTuple):
             if keyword.arg in written:
                 raise self.refusal(keyword.value, f"{keyword.arg!r} is written twice")
             default, node = allowed[keyword.arg], keyword.value
-            value = node.id if isinstance(default, str) and isinstance(node, ast.Name) else self.value(node)
+            value = self.word(node) if isinstance(default, str) else self.value(node)
             written[keyword.arg] = coerce(f"{label}.{keyword.arg}", value, allowed[keyword.arg])
         return Call(reference, label, written, children)
 
@@ -214,12 +236,19 @@ class _Reader(NamedTuple):
         if name.col_offset in self.references:
             return self.references[name.col_offset]
         own = {reference.partition(":")[2]: reference for reference in self.objects}
-        if name.id not in {**CATALOGUE, **own}:
-            raise unknown("bonus", name.id, {**CATALOGUE, **own})
-        candidates = {table[name.id] for table in (CATALOGUE, own) if name.id in table}
+        if name.id not in {**self.catalogue, **own}:
+            raise unknown(self.kind, name.id, {**self.catalogue, **own})
+        candidates = {table[name.id] for table in (self.catalogue, own) if name.id in table}
         if len(candidates) > 1:
             raise self.refusal(name, f"the catalogue has this name too: write {own[name.id]!r}, or rename yours")
         return candidates.pop()
+
+    def word(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Name):
+            return node.id
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            return node.value
+        return self.value(node)
 
     def value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Tuple):
@@ -239,4 +268,4 @@ class _Reader(NamedTuple):
 
     def refusal(self, node: ast.expr, why: str) -> UserError:
         text = self.source[node.col_offset : node.end_col_offset]
-        return UserError(f"bonus {self.source!r}, column {node.col_offset + 1}: {text!r} refused: {why}")
+        return UserError(f"{self.kind} {self.source!r}, column {node.col_offset + 1}: {text!r} refused: {why}")

@@ -49,11 +49,11 @@ def load_policy(
     agent = one.greedy if greedy else one.sampling
 
     def fresh(num_envs: int):
-        return agent.init(jax.random.key(0), example_of(program.task, num_envs))
+        return agent.init(jax.random.key(0), example_of(one.task, num_envs))
 
     template = jax.eval_shape(lambda: fresh(1)[0])
     state = restore(template, store.load_params(directory, lane), lane)
-    return Policy(program.task, agent, state, lambda num_envs: fresh(num_envs)[1])
+    return Policy(one.task, agent, state, lambda num_envs: fresh(num_envs)[1])
 
 
 def evaluate(

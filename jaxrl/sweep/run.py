@@ -31,7 +31,7 @@ from jaxrl.sweep.lanes import (
     state_bytes,
 )
 from jaxrl.sweep.plan import Chunk, plan, split
-from jaxrl.sweep.program import Program, build
+from jaxrl.sweep.program import Program, build, check_values
 from jaxrl.sweep.spec import Spec, iterations
 from jaxrl.types import Key, PyTree
 
@@ -79,6 +79,8 @@ def run(
             number, program = number + 1, build(chunk.program, spec.objects)
             ready: dict[int, _Compiled] = {}
             held_by_lane = state_bytes(program, chunk.lanes[0].values)
+        for lane in chunk.lanes:
+            check_values(program, lane.values)
         held += len(chunk.lanes) * held_by_lane
         queue.append(_Waiting(number, program, ready, chunk))
     on_event({"kind": "plan", "programs": number, "lanes": todo.lanes, "skipped": todo.skipped, "bytes": held})

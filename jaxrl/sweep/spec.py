@@ -1,8 +1,9 @@
 """The schema of a run, and specs: which fields are fixed and which are swept. No jax here.
 
-The fields are those of `CONFIG`, the parameters of the agent's factory (``lr``), and those of every bonus in the
-expression under its name (``rnd.lr``). *Traced* fields are numbers that differ between lanes of one compiled program;
-each combination of the other, *static* fields is a program of its own.
+The fields are those of `CONFIG`, the parameters of the agent's factory (``lr``), those of every bonus in the
+expression under its name (``rnd.lr``), and numbers among the environment's params (``params.obstacles``). *Traced*
+fields are numbers that differ between lanes of one compiled program; each combination of the other, *static* fields is
+a program of its own.
 """
 
 import itertools
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 
 import jaxrl.agents
 import jaxrl.envs
+import jaxrl.envs.wrappers
 import jaxrl.intrinsic
 from jaxrl.errors import UserError, unknown
-from jaxrl.intrinsic.expression import Tree, canonical, parse, terms
+from jaxrl.intrinsic.expression import Call, Tree, canonical, parse, terms
 from jaxrl.signatures import Signature, check_reference, coerce, identity, is_literal, signature
 
 MAX_SEED = 2**32 - 1
@@ -36,6 +38,7 @@ class Field(NamedTuple):
 CONFIG = {
     "env": Field("DeepSea-bsuite", "environment: a name, or package.module:Name"),
     "env_args": Field({}, "arguments of the environment, NAME=VALUE"),
+    "wrap": Field((), "wrappers of the environment, innermost first, as in 'sticky_actions(probability=0.1)'"),
     "bonus": Field("none", "bonus expression, as in '0.5 * rnd + e3b'"),
     "agent": Field("ppo", "agent: a name, or package.module:name"),
     "steps": Field(200_000, "environment steps per lane", low=1),
@@ -51,7 +54,7 @@ CONFIG = {
     "discount": Field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1),
     "bonus_discount": Field(0.99, "discount of the bonus return", traced=True, low=0, high=1),
 }
-# Bounds of agents' parameters, by their shared names; whatever is not here is unbounded.
+# Bounds of agents' and bonuses' parameters, by their shared names; whatever is not here is unbounded.
 BOUNDS = {
     "lr": (0, math.inf),
     "clip": (0, math.inf),
@@ -61,12 +64,18 @@ BOUNDS = {
     "epochs": (1, math.inf),
     "minibatches": (1, math.inf),
     "discount": (0, 1),
-    "proportion": (0, 1),
+    "proportion": (1e-9, 1),
     "ridge": (1e-9, math.inf),
     "dim": (1, math.inf),
+    "hidden": (1, math.inf),
+    "deeper": (1, math.inf),
     "buckets": (1, 2**31),
 }
-STRUCTURAL = ("env", "env_args", "bonus", "agent")  # decide which other fields exist
+STRUCTURAL = ("env", "env_args", "wrap", "bonus", "agent", "streams")  # decide which other fields exist
+# What a program without a bonus, and one that sums it into the reward, has no use for: not a lane for each value of it.
+WITHOUT_BONUS = ("coef", "streams", "bonus_discount", "bonus_episodic", "warmup")
+WITH_A_SUM = ("bonus_discount", "bonus_episodic")
+PARAMS = "params."  # + a number of the environment's params, or of a wrapper's; it is known once the task is built
 
 
 class Spec(NamedTuple):
@@ -87,7 +96,8 @@ def spec(
 ) -> Spec:
     """A checked spec: `fixed` fields, `grid` fields with the values to combine, seeds (8, "0:8" or a list).
 
-    `env`, `bonus` and `agent` may be Python classes or functions; those in `own` may be named inside bonus expressions.
+    `env`, `bonus`, `agent` and the entries of `wrap` may be Python classes or functions; those in `own` may be named
+    inside expressions.
     Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
     """
     objects = {identity(thing): thing for thing in own}
@@ -124,16 +134,16 @@ def load_toml(path: str | Path) -> Spec:
     return spec(name=tables.get("name", path.stem), seeds=tables.get("seeds", 1), grid=grid, **fixed)
 
 
-def schema(agent: str, bonus: Tree, objects: Mapping[str, Callable]) -> dict[str, Field]:
-    """Every field that a run with this agent and bonus has, by name."""
-    fields = {**agent_fields(agent, objects), **CONFIG}
+def schema(agent: str, bonus: Tree, streams: str, objects: Mapping[str, Callable]) -> dict[str, Field]:
+    """Every field that a run with this agent, bonus and choice of streams has, by name."""
+    own = agent_fields(agent, objects)
+    fields = {**own, **CONFIG}
     for call in terms(bonus):
         known = signature(objects.get(call.reference, call.reference))
         for key, field in _parameters(f"{call.name}.", known, call.keywords).items():
             fields.setdefault(key, field)
-    if bonus == parse("none"):  # nothing to weigh: one lane, not one for each coefficient
-        del fields["coef"], fields["bonus_discount"]
-    return fields
+    idle = WITHOUT_BONUS if bonus == parse("none") else WITH_A_SUM if streams == "sum" else ()
+    return {key: field for key, field in fields.items() if key not in idle or key in own}
 
 
 def agent_fields(agent: str, objects: Mapping[str, Callable]) -> dict[str, Field]:
@@ -156,14 +166,29 @@ def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]
         bonus = parse(coerce("bonus", chosen.get("bonus", CONFIG["bonus"].default), ""), spec.objects)
         agent = coerce("agent", chosen.get("agent", CONFIG["agent"].default), "")
         env = _checked_env(coerce("env", chosen.get("env", CONFIG["env"].default), ""), spec.objects)
-        resolved = {"env": env, "env_args": _env_args(chosen), "bonus": canonical(bonus), "agent": agent}
-        fields = {key: field for key, field in schema(agent, bonus, spec.objects).items() if key not in resolved}
+        calls = _wrappers(chosen.get("wrap", ()), spec.objects)
+        streams = checked("streams", chosen.get("streams", CONFIG["streams"].default), CONFIG["streams"])
+        resolved = {
+            "env": env,
+            "env_args": _env_args(chosen),
+            "wrap": tuple(map(jaxrl.envs.wrappers.text_of, calls)),
+            "bonus": canonical(bonus),
+            "agent": agent,
+        }
+        fields = schema(agent, bonus, streams, spec.objects)
+        fields |= {key: Field(0.0, traced=True) for key in (*spec.fixed, *spec.grid) if key.startswith(PARAMS)}
+        if "streams" in fields:
+            resolved["streams"] = streams
+        fields = {key: field for key, field in fields.items() if key not in resolved}
         setting = {key: checked(key, spec.fixed.get(key, field.default), field) for key, field in fields.items()}
         grid = {
             key: [checked(key, value, fields[key]) for value in values]
             for key, values in spec.grid.items()
             if key in fields
         }
+        for key in fields.keys() & {*spec.fixed, *spec.grid}:
+            if key.startswith(PARAMS):
+                _check_param(key, grid.get(key) or [setting[key]], calls, spec.objects)
         traced = {key: value for key, value in setting.items() if fields[key].traced}
         static = {**resolved, **{key: value for key, value in setting.items() if not fields[key].traced}}
         all_values = [
@@ -182,8 +207,10 @@ def iterations(program: Mapping[str, Any]) -> int:
 
 def references(program: Mapping[str, Any], objects: Mapping[str, Callable]) -> list[str]:
     """The user's own code that a program runs, sorted."""
-    named = [program["env"], program["agent"], *(call.reference for call in terms(parse(program["bonus"], objects)))]
-    catalogued = {*jaxrl.agents.CATALOGUE.values(), *jaxrl.intrinsic.CATALOGUE.values()}
+    calls = [*terms(parse(program["bonus"], objects)), *_wrappers(program["wrap"], objects)]
+    named = [program["env"], program["agent"], *(call.reference for call in calls)]
+    catalogues = (jaxrl.agents.CATALOGUE, jaxrl.intrinsic.CATALOGUE, jaxrl.envs.wrappers.CATALOGUE)
+    catalogued = {reference for catalogue in catalogues for reference in catalogue.values()}
     return sorted({name for name in named if ":" in name} - catalogued)
 
 
@@ -194,8 +221,9 @@ def checked(name: str, value: Any, field: Field) -> Any:
     value = coerce(name, value, float(field.default) if field.traced else field.default)
     if field.choices and value not in field.choices:
         raise unknown(name, value, field.choices)
-    if isinstance(value, (int, float)) and not field.low <= value <= field.high:
-        raise UserError(f"{name} = {value!r}: {_bound(name, field)}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not field.low <= number <= field.high:
+            raise UserError(f"{name} = {value!r}: {_bound(name, field)}")
     return value
 
 
@@ -228,15 +256,20 @@ def _check(spec: Spec) -> None:
     for bonus in bonuses:
         tree = parse(coerce("bonus", bonus, ""), spec.objects)
         called |= {call.name for call in terms(tree)}
+        for name in called & {"params", "env_args"}:
+            raise UserError(f"bonus {bonus!r}: rename {name!r}, because '{name}.parameter' is the environment's")
         for call in terms(tree):
             takes = _parameters(f"{call.name}.", signature(spec.objects.get(call.reference, call.reference)), {})
             for name, value in ((f"{call.name}.{keyword}", value) for keyword, value in call.keywords.items()):
                 checked(name, value, takes[name])
                 written.add(name)
         for agent in agents:
-            known |= set(schema(coerce("agent", agent, ""), tree, spec.objects))
+            known |= set(schema(coerce("agent", agent, ""), tree, "split", spec.objects))
     for key in (*spec.fixed, *spec.grid):
-        if key not in known and not (key.startswith("env_args.") and len(key) > len("env_args.")):
+        prefix, _, rest = key.partition(".")
+        if key not in known and not (prefix in ("env_args", "params") and rest):
+            if prefix == "params":
+                raise UserError(f"field {key!r}: write 'params.NAME' for each number of the environment's params")
             if key in written:
                 raise UserError(f"field {key!r} is given twice, by itself and inside the bonus expression")
             owner = key.partition(".")[0]
@@ -283,8 +316,12 @@ def _is_structural(key: str) -> bool:
 
 
 def _by_reference(key: str, value: Any, objects: dict[str, Callable]) -> Any:
-    """Classes and functions become references; the object itself is kept in `objects`."""
-    if key not in ("env", "bonus", "agent") or is_literal(value):
+    """Classes and functions become references; the object itself is kept in `objects`. A flag in params is a number."""
+    if key.startswith(PARAMS) and isinstance(value, bool):
+        return float(value)
+    if key == "wrap" and isinstance(value, (tuple, list)):
+        return tuple(_by_reference("wrapper", entry, objects) for entry in value)
+    if key not in ("env", "bonus", "agent", "wrapper") or is_literal(value):
         return value
     reference = identity(value)
     if objects.setdefault(reference, value) is not value:
@@ -301,6 +338,23 @@ def _env_args(chosen: Mapping[str, Any]) -> dict[str, Any]:
         if not is_literal(value):
             raise UserError(f"env_args.{key} = {value!r}: expected a number, a word, True or False, or a list of those")
     return dict(sorted({**arguments, **dotted}.items()))
+
+
+def _wrappers(wrap: Any, objects: Mapping[str, Callable]) -> list[Call]:
+    if not isinstance(wrap, (tuple, list)) or not all(isinstance(entry, str) for entry in wrap):
+        raise UserError(f"wrap = {wrap!r}: expected a list of wrappers, as in ['sticky_actions(probability=0.1)']")
+    return [jaxrl.envs.wrappers.read(entry, objects) for entry in wrap]
+
+
+def _check_param(key: str, values: Iterable[float], calls: Sequence[Call], objects: Mapping[str, Callable]) -> None:
+    """Refuses numbers that the wrapper meant by ``params.NAME`` cannot take, where it is one of the catalogue."""
+    name = key.removeprefix(PARAMS)
+    owners = [call for call in calls if name in signature(objects.get(call.reference, call.reference)).swept]
+    if owners and name in owners[-1].keywords:
+        raise UserError(f"field {key!r} is given twice, by itself and inside the wrapper {owners[-1].name!r}")
+    if owners and owners[-1].reference in jaxrl.envs.wrappers.CATALOGUE.values():
+        for value in values:
+            jaxrl.envs.wrappers.check_value(key, name, value)
 
 
 def _checked_env(env: str, objects: Mapping[str, Callable]) -> str:

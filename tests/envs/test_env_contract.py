@@ -1,6 +1,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from jaxrl import envs
 from jaxrl.envs.contract import AutoReset, sample_action, task_of
+from jaxrl.envs.params import check_numbers, check_traceable, with_numbers
 from jaxrl.envs.wrappers import flatten
 from jaxrl.errors import UserError
 from jaxrl.types import Box, Discrete
@@ -113,6 +115,8 @@ def test_gymnax_style_spaces_and_limits_are_resolved():
         ({"actions": Space(-np.inf, np.inf)}, r"bounds \[-inf, inf\]: they must be finite"),
         ({"actions": Space(1.0, -1.0)}, "low below high"),
         ({"actions": Space([-1.0, -2.0], [1.0, 2.0])}, "differ between coordinates"),
+        ({"actions": Box(-1.0, 1.0, ())}, r"actions of the shape \(\): flatten them to one axis"),
+        ({"actions": Box(-1.0, 1.0, (2, 3))}, r"actions of the shape \(2, 3\): flatten them to one axis"),
         ({"max_steps": 2.5}, "step limit 2.5"),
         ({"num_states": 3}, "both num_states and state_id"),
         ({"reset": lambda key, params: ((), 0)}, "observation without any array"),
@@ -129,3 +133,106 @@ def test_each_missing_part_has_its_sentence(attributes, sentence):
 def test_a_missing_step_limit_has_its_sentence():
     with pytest.raises(UserError, match="no step limit"):
         task_of(Count(), None)
+
+
+@flax.struct.dataclass
+class Numbers:
+    speed: float = 1.0
+    start: int = 0
+    slippery: bool = False
+    width: int = 2
+    noisy: bool = False
+    force: float = 1.0
+    limit: int = 5
+    table: tuple = (1.0, 2.0)
+
+
+class Runner(AutoReset):
+    """A position that grows by speed; some of its numbers decide what cannot be traced."""
+
+    default_params = Numbers()
+
+    def action_space(self, params):
+        return Space(-params.force, params.force)
+
+    def max_steps(self, params):
+        return params.limit
+
+    def solved(self, params):
+        return 2 * params.speed
+
+    def reset_env(self, key, params):
+        position = jnp.float32(params.start) + (jax.random.uniform(key) if params.noisy else 0)
+        return jnp.full(params.width, position), {"position": position, "time": 0}
+
+    def step_env(self, key, state, action, params):
+        position = state["position"] + jnp.where(params.slippery, 0, params.speed)
+        state = {"position": position, "time": state["time"] + 1}
+        return jnp.full(params.width, position), state, position, False, state["time"] >= params.limit, {}
+
+
+@pytest.mark.parametrize("params", [Numbers(), Numbers(width=3)])
+def test_numbers_may_be_traced_and_keep_their_type(params):
+    task = task_of(Runner(), params, "Runner")
+
+    @jax.jit
+    def run(numbers):
+        changed = with_numbers(task, numbers)
+        assert [changed.params.start.dtype, changed.params.slippery.dtype] == [np.int32, np.bool_]
+        _, state = changed.env.reset(jax.random.key(0), changed.params)
+        obs, *_ = changed.env.step(jax.random.key(0), state, 0, changed.params)
+        return obs, changed.solved
+
+    numbers = lambda speed, start, slippery: {
+        "speed": jnp.float32(speed), "start": jnp.float32(start), "slippery": jnp.float32(slippery)
+    }  # fmt: skip
+    for values, position in (((2, 3, 0), 5), ((1, 3, 0), 4), ((2, 3, 1), 3)):
+        obs, solved = run(numbers(*values))
+        np.testing.assert_array_equal(obs, np.full(params.width, position))
+        assert solved == 2 * values[0]
+    assert run._cache_size() == 1
+    assert with_numbers(task, {}) is task and task.solved == 2.0
+
+
+def test_a_threshold_that_cannot_follow_a_traced_number_is_none():
+    class Published(Runner):
+        def solved(self, params):
+            return 7.0 if params == Numbers() else None
+
+    task = task_of(Published(), Numbers())
+    found = []
+    jax.eval_shape(lambda speed: found.append(with_numbers(task, {"speed": speed}).solved), jnp.float32(1))
+    assert task.solved == 7.0 and found == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("limit", "params.limit of environment .Runner. cannot differ .* decides the step limit: give it in"),
+        ("width", "decides a shape.*: give it in env_args, as env_args.width"),
+        ("noisy", "a branch of Python code: give it in env_args, as env_args.noisy"),
+        ("force", "a bound of the actions"),
+        ("sped", "unknown params field of environment 'Runner' 'sped': did you mean 'speed'"),
+        ("table", r"params.table of environment 'Runner' is \(1.0, 2.0\), not one number"),
+    ],
+)
+def test_a_number_that_decides_something_static_is_refused(name, sentence):
+    task = task_of(Runner(), Numbers(), "Runner")
+    check_traceable(task, "speed")
+    with pytest.raises(UserError, match=sentence):
+        check_traceable(task, name)
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        ({"start": 2.5}, "params.start = 2.5 of environment 'Runner': must be a whole number"),
+        ({"start": 2**24 + 2}, "at most 16,777,216"),
+        ({"slippery": 2}, "params.slippery = 2 of environment 'Runner': must be 0 or 1"),
+    ],
+)
+def test_a_number_that_its_field_cannot_hold_is_refused(number, sentence):
+    task = task_of(Runner(), Numbers(), "Runner")
+    check_numbers(task, {"start": 2**24, "slippery": 1, "speed": 2.5})
+    with pytest.raises(UserError, match=sentence):
+        check_numbers(task, number)

@@ -1,6 +1,7 @@
 """Specs: every mistake is a sentence; fields become programs and values."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ AGENT = """
 def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)): ...
 def surprise(scale=1.0, *, depth=2): ...
 def flat(): ...
+def params(scale=1.0): ...
+def slower(env, factor=2.0, *, times=1): ...
 class Maze: ...
 """
 
@@ -68,6 +71,63 @@ def test_env_args_by_table_or_by_dotted_name():
         small(env_args={"size": math.nan})
 
 
+def test_params_of_the_environment_are_values():
+    made = small(**{"params.slip": 0.1, "params.wet": True}, grid={"params.goal": [3, 7]}, env="probe/chain")
+    ((program, all_values),) = settings(made)
+    assert [values["params.goal"] for values in all_values] == [3.0, 7.0]
+    assert all(values["params.slip"] == 0.1 and values["params.wet"] == 1.0 for values in all_values)
+    assert not any(name.startswith("params") for name in program)
+    assert not any(name.startswith("params") for name in only(small())[1])
+
+
+def test_wrappers_have_one_spelling_and_may_be_swept():
+    program, _ = only(small(wrap=[" sticky_actions( probability=.1)", "noisy_tv(when='always', size=2)"]))
+    assert program["wrap"] == ("sticky_actions(probability=0.1)", "noisy_tv(size=2, when=always)")
+    assert only(small())[0]["wrap"] == ()
+    made = small(grid={"wrap": [[], ["frame_stack"]]})
+    assert [program["wrap"] for program, _ in settings(made)] == [(), ("frame_stack",)]
+
+
+def test_own_wrappers_by_reference_and_from_python():
+    program, _ = only(small(wrap=["parts:slower(factor=3)", "sticky_actions"]))
+    assert program["wrap"] == ("parts:slower(factor=3.0)", "sticky_actions")
+    assert references(program, {}) == ["parts:agent", "parts:slower", "parts:surprise"]
+
+    def faster(env, factor=2.0): ...
+
+    made = small(wrap=[faster, "faster(factor=4)"])
+    program, _ = only(made)
+    reference = f"{__name__}:faster"
+    assert program["wrap"] == (reference, f"{reference}(factor=4.0)") and made.objects[reference] is faster
+    assert reference in references(program, made.objects)
+    with pytest.raises(UserError, match="unknown slower parameter 'factr': did you mean 'factor'"):
+        small(wrap=["parts:slower(factr=3)"])
+
+
+@pytest.mark.parametrize("idle", ["bonus_discount", "bonus_episodic"])
+def test_what_a_sum_has_no_use_for_makes_no_lanes(idle):
+    values = {"bonus_discount": [0.9, 0.99], "bonus_episodic": [True, False]}[idle]
+    made = small(grid={"streams": ["split", "sum"], idle: values})
+    lanes = {"split": 0, "sum": 0}
+    for program, all_values in settings(made):
+        lanes[program["streams"]] += len(all_values)
+        assert (idle in {**program, **all_values[0]}) == (program["streams"] == "split")
+    assert lanes == {"split": 2, "sum": 1}
+
+
+@pytest.mark.parametrize("idle", ["coef", "streams", "bonus_discount", "bonus_episodic", "warmup"])
+def test_what_no_bonus_has_no_use_for_makes_no_lanes(idle):
+    values = {"streams": ["split", "sum"], "bonus_episodic": [True, False], "warmup": [1, 2]}.get(idle, [0.5, 1])
+    made = small(grid={"bonus": ["none", "parts:surprise"], idle: values})
+    found = {(program["bonus"], str(program), str(point)) for program, points in settings(made) for point in points}
+    assert sorted(bonus for bonus, *_ in found) == ["none", "parts:surprise", "parts:surprise"]
+
+
+def test_an_agents_own_parameter_stays_whatever_the_bonus():
+    (Path.cwd() / "parts.py").write_text(AGENT.replace("lr=1e-3", "lr=1e-3, coef=0.5"))
+    assert only(small(bonus="none"))[1]["coef"] == 1.0  # the run's field of that name, as with a bonus
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -104,6 +164,25 @@ def test_env_args_by_table_or_by_dotted_name():
         ({"bonus": lambda: 1}, "lambda"),
         ({"env": object()}, "neither a function nor a class"),
         ({"grid": {"coef": range(2000), "lr": range(2000)}}, "more than 1,000,000"),
+        ({"hidden": (8, 0)}, r"hidden = \(8, 0\): must be at least 1"),
+        ({"bonus": "rnd(hidden=(0,))"}, r"rnd.hidden = \(0,\): must be at least 1"),
+        ({"bonus": "rnd(deeper=(0,))"}, r"rnd.deeper = \(0,\): must be at least 1"),
+        ({"bonus": "e3b(dim=0)"}, "e3b.dim = 0: must be at least 1"),
+        ({"bonus": "rnd", "rnd.hidden": [0]}, r"rnd.hidden = \(0,\)"),
+        ({"wrap": "sticky_actions"}, "wrap = 'sticky_actions': expected a list of wrappers"),
+        ({"wrap": ["sticky_action"]}, "unknown wrapper 'sticky_action': did you mean 'sticky_actions'"),
+        ({"wrap": ["sticky_actions(probability=2)"]}, r"sticky_actions.probability = 2.0: must be in \[0, 1\]"),
+        ({"wrap": ["frame_stack"], "grid": {"wrap": [[]]}}, "given twice"),
+        ({"params.goal": "far"}, "params.goal = 'far': expected a finite number"),
+        ({"params.": 1}, "write 'params.NAME'"),
+        ({"params": {"goal": 1}}, "write 'params.NAME'"),
+        ({"wrap": ["sticky_actions"], "params.probability": 2}, r"params.probability = 2.0: must be in \[0, 1\]"),
+        ({"wrap": ["context_seeding"], "grid": {"params.contexts": [1, 2.5]}}, "params.contexts = 2.5: must be"),
+        (
+            {"wrap": ["sticky_actions(probability=0.1)"], "params.probability": 0.2},
+            "'params.probability' is given twice, by itself and inside the wrapper 'sticky_actions'",
+        ),
+        ({"bonus": "parts:params"}, "rename 'params'"),
     ],
 )
 def test_a_mistake_is_a_sentence(fields, sentence):
