@@ -92,7 +92,11 @@ def check_traceable(task: Task, name: str) -> None:
 
 
 def check_numbers(task: Task, numbers: Mapping[str, float]) -> None:
-    """Raises UserError for a number that its field cannot hold: a fraction in a whole number's, 2 in a flag's."""
+    """Raises UserError for a number that its field cannot hold: a fraction in a whole number's, 2 in a flag's.
+
+    Environments check ranges where they tell what counts as solved, so they are asked that too.
+    """
+    params = task.params
     for name, number in numbers.items():
         dtype = _dtype(task, name)
         flag, whole = dtype == jnp.bool_, jnp.issubdtype(dtype, jnp.integer)
@@ -101,6 +105,9 @@ def check_numbers(task: Task, numbers: Mapping[str, float]) -> None:
         if whole and not (float(number).is_integer() and abs(number) <= MOST_EXACT):
             must = f"must be a whole number, at most {MOST_EXACT:,}"
             raise UserError(f"params.{name} = {number!r} of environment {task.name!r}: {must}")
+        params = replaced(params, name, dtype.type(number))
+    if numbers:
+        solved_of(task.env, params)
 
 
 def _dtype(task: Task, name: str) -> Any:
