@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxrl.errors import UserError, unknown
@@ -13,35 +14,22 @@ if TYPE_CHECKING:
     from jaxrl.envs.contract import AutoReset as AutoReset
     from jaxrl.envs.contract import Task as Task
     from jaxrl.envs.contract import task_of as task_of
+    from jaxrl.types import Box as Box
+    from jaxrl.types import Discrete as Discrete
 
-# Written out because the libraries take seconds to import; tests/envs/test_names.py compares with their registries.
-_NAMES = {
-    "gymnax": """
-        CartPole-v1 Pendulum-v1 Acrobot-v1 MountainCar-v0 MountainCarContinuous-v0
-        Asterix-MinAtar Breakout-MinAtar Freeway-MinAtar Seaquest-MinAtar SpaceInvaders-MinAtar
-        Catch-bsuite DeepSea-bsuite MemoryChain-bsuite UmbrellaChain-bsuite DiscountingChain-bsuite MNISTBandit-bsuite
-        SimpleBandit-bsuite FourRooms-misc MetaMaze-misc PointRobot-misc BernoulliBandit-misc GaussianBandit-misc
-        Reacher-misc Swimmer-misc Pong-misc FrozenLake-misc
-        """,
-    "brax": """
-        brax/ant brax/fast brax/halfcheetah brax/hopper brax/humanoid brax/humanoidstandup brax/inverted_pendulum
-        brax/inverted_double_pendulum brax/pusher brax/reacher brax/swimmer brax/walker2d
-        """,
-    "probe": """
-        probe/constant probe/echo probe/delay probe/action probe/action_box probe/truncation probe/termination
-        probe/chain
-        """,
+_LAZY = {
+    **dict.fromkeys(("AutoReset", "Task", "task_of"), "jaxrl.envs.contract"),
+    **dict.fromkeys(("Box", "Discrete"), "jaxrl.types"),
+    "check_env": "jaxrl.envs.check",
 }
-_ADAPTERS = {"gymnax": "jaxrl.envs.gymnax", "brax": "jaxrl.envs.brax", "probe": "jaxrl.envs.probes"}
-# What to install for each source; gymnax and brax are dependencies of jaxrl itself.
-_REQUIREMENTS = {"gymnax": "jaxrl", "brax": "jaxrl"}
-_LAZY = dict.fromkeys(("AutoReset", "Task", "task_of"), "jaxrl.envs.contract") | {"check_env": "jaxrl.envs.check"}
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def names() -> dict[str, str]:
-    """Every registered environment name and the source it comes from; imports nothing."""
-    return {name: source for source, block in _NAMES.items() for name in block.split()}
+    """Every registered environment name and the source it comes from, as catalogue.csv lists them; imports no jax."""
+    from jaxrl.envs.catalogue import rows
+
+    return {name: row.source for name, row in rows().items()}
 
 
 def check_name(env: str) -> None:
@@ -53,32 +41,36 @@ def check_name(env: str) -> None:
         raise unknown("environment", env, names())
 
 
-def make(env: Any, **kwargs: Any) -> "Task":
+def make(env: Any, *, wrap: Sequence[str] = (), **kwargs: Any) -> "Task":
     """The task for a name, a reference ``package.module:Name``, or a class, function or environment from Python.
 
-    ``kwargs`` are arguments of the environment's constructor or fields of its params. Raises UserError for an unknown
-    name or argument, a package that is not installed, and an environment that lacks a part of the contract.
+    ``kwargs`` are arguments of the environment's constructor or fields of its params; ``wrap`` are wrappers around it,
+    innermost first, as in ``"sticky_actions(probability=0.1)"``. Raises UserError for an unknown name or argument, a
+    package that is not installed, and an environment that lacks a part of the contract.
     """
+    if wrap:
+        return importlib.import_module("jaxrl.envs.wrappers.wrapper").wrapped(make(env, **kwargs), wrap)
     if isinstance(env, str):
         check_name(env)
         if ":" not in env:
-            return _adapter(env).make(env, **kwargs)
+            return _registered(env, kwargs)
         name, env = env, _imported(env)
     else:
         name = getattr(env, "__name__", type(env).__name__)
     return importlib.import_module("jaxrl.envs.construct").construct(name, env, kwargs)
 
 
-def _adapter(name: str) -> Any:
-    source = names()[name]
+def _registered(name: str, kwargs: dict[str, Any]) -> "Task":
+    from jaxrl.envs.catalogue import SOURCES
+
+    source = SOURCES[names()[name]]
     try:
-        return importlib.import_module(_ADAPTERS[source])
+        return importlib.import_module(source.module).make(name, **kwargs)
     except ModuleNotFoundError as error:
-        if source not in _REQUIREMENTS or (error.name or "").startswith("jaxrl"):
+        if source.package == "jaxrl" or (error.name or "").startswith("jaxrl"):
             raise
         raise UserError(
-            f"environment {name!r} needs the package {error.name!r}, which is not installed here: "
-            f"pip install '{_REQUIREMENTS[source]}'"
+            f"environment {name!r} needs the package {error.name!r}, which is not installed here: {source.cure}"
         ) from error
 
 
