@@ -97,8 +97,35 @@ class Conv(nn.Module):
         return MLP(self.hidden, self.out, self.out_scale, self.activation)(x)
 
 
+CATEGORIES = 16  # ours: MiniGrid has 11 kinds of object, XLand-MiniGrid 13 and 12 colors
+
+
+class Symbolic(nn.Module):
+    """``[B, H, W, C]`` integers ``-> [B, out]``: each channel of each cell one-hot (ours), then an MLP.
+
+    For grids of small categories, such as MiniGrid's (object, color, state): as numbers they would have an order.
+    Values outside of 0 to 15 count as the nearest of these.
+    """
+
+    hidden: tuple[int, ...]
+    out: int
+    out_scale: float = 1.0
+    activation: str = "tanh"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise UserError(
+                f"torso 'symbolic' needs observations [H, W, C] of integers, not {x.dtype}{list(x.shape[1:])} "
+                "(normalize_obs makes floats): use torso 'mlp'"
+            )
+        # A sum of embedding rows is the same function, and took 1.2 to 2 times as long at 512 rows on a CPU.
+        categories = jax.nn.one_hot(jnp.clip(x, 0, CATEGORIES - 1), CATEGORIES)
+        return MLP(self.hidden, self.out, self.out_scale, self.activation)(categories)
+
+
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
-TORSOS = {"mlp": MLP, "conv": Conv}
+TORSOS = {"mlp": MLP, "conv": Conv, "symbolic": Symbolic}
 
 
 class Network(NamedTuple):
@@ -107,13 +134,65 @@ class Network(NamedTuple):
 
 
 def network(torso: str, hidden: tuple[int, ...], out: int, out_scale: float = 1.0, activation="tanh") -> Network:
-    """The network for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``; UserError for any other."""
+    """The network for a torso: "mlp" flattens the observation, "conv" wants ``[H, W, C]``, "symbolic" integers of that
+    shape; UserError for any other.
+    """
     if torso not in TORSOS:
         raise unknown("torso", torso, TORSOS)
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
     module = TORSOS[torso](tuple(hidden), out, out_scale, activation)
     return Network(module.init, module.apply)
+
+
+class Recurrent(NamedTuple):
+    """A recurrent layer of W units; `hidden` is what it remembers of each of N sequences."""
+
+    init: Callable  # (key, x[B, D])                                    -> params
+    step: Callable  # (params, hidden[N, W], x[N, D])                   -> hidden[N, W]
+    unroll: Callable  # (params, hidden[N, W], x[T, N, D], first[T, N]) -> hidden[T, N, W] after each x
+
+
+def gru(width: int) -> Recurrent:
+    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), with cuDNN's reset gate, after the product.
+
+        r, z = sigmoid(W x + U h + b)    n = tanh(W_n x + b_n + r * (U_n h + c_n))    h' = (1 - z) n + z h
+
+    `unroll` forgets where `first`, before x is used. Unlike the networks above, batch first: a minibatch has few
+    sequences, so that a step is bound by reading U, and this was 1.0 to 1.7 times as fast at 4 to 64 of them.
+    """
+
+    def init(key: Key, x: Array):
+        keys = jax.random.split(key, (2, 3))
+        gates = lambda keys, rows: jnp.concatenate([orthogonal()(key, (rows, width)) for key in keys], -1)
+        return {
+            "input": gates(keys[0], x.shape[-1]),  # [D, 3 W]
+            "hidden": gates(keys[1], width),  # [W, 3 W]
+            "bias": jnp.zeros(3 * width),
+            "candidate_bias": jnp.zeros(width),
+        }
+
+    def advance(params, hidden: Array, given: Array) -> Array:
+        """`given`: the input's share of the three gates ``[N, 3 W]``."""
+        given_r, given_z, given_n = jnp.split(given, 3, -1)
+        kept_r, kept_z, kept_n = jnp.split(hidden @ params["hidden"], 3, -1)
+        reset, keep = nn.sigmoid(given_r + kept_r), nn.sigmoid(given_z + kept_z)
+        candidate = jnp.tanh(given_n + reset * (kept_n + params["candidate_bias"]))
+        return (1.0 - keep) * candidate + keep * hidden
+
+    def step(params, hidden: Array, x: Array) -> Array:
+        return advance(params, hidden, x @ params["input"] + params["bias"])
+
+    def unroll(params, hidden: Array, x: Array, first: Array) -> Array:
+        def advance_unless_first(hidden, inputs):
+            given, first = inputs
+            hidden = advance(params, jnp.where(first[:, None], 0.0, hidden), given)
+            return hidden, hidden
+
+        given = x @ params["input"] + params["bias"]  # of all steps at once: only the rest has to wait its turn
+        return jax.lax.scan(advance_unless_first, hidden, (given, first))[1]
+
+    return Recurrent(init, step, unroll)
 
 
 def over(function: Callable, axes: int) -> Callable:

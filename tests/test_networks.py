@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.networks import ACTIVATIONS, MLP, Conv, network, orthogonal, over
+from jaxrl.errors import UserError
+from jaxrl.networks import ACTIVATIONS, CATEGORIES, MLP, Conv, Symbolic, gru, network, orthogonal, over
 
 TOGETHER = """
 import threading
@@ -158,3 +160,75 @@ def test_over_merges_the_leading_axes_of_every_array_splits_them_again_and_share
     both = shifted(params, (x, offset))
     np.testing.assert_array_equal(both["rows"], offset)
     np.testing.assert_allclose(both["sum"], found + offset[..., None], rtol=1e-5, atol=1e-6)
+
+
+def test_symbolic_gives_each_category_of_each_channel_of_each_cell_a_weight_of_its_own():
+    """By hand: a sum over cells and channels of the column of the value found there; others clip to 0 and 15."""
+    net = Symbolic((7,), 3)
+    grid = np.random.default_rng(0).integers(-3, 20, (5, 2, 3, 2)).astype(np.int32)
+    params = net.init(jax.random.key(0), jnp.asarray(grid[:1]))
+    layers = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"]["MLP_0"])
+    assert layers["Dense_0"]["kernel"].shape == (7, 2 * 3 * 2 * CATEGORIES)
+    columns = layers["Dense_0"]["kernel"].reshape(7, 2, 3, 2, CATEGORIES)
+    for row, found in zip(grid, np.asarray(net.apply(params, jnp.asarray(grid))), strict=True):
+        total = sum(columns[(slice(None), *cell, min(max(row[cell], 0), 15))] for cell in np.ndindex(row.shape))
+        expected = layers["Dense_1"]["kernel"] @ np.tanh(total)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_symbolic_takes_lanes_and_bytes():
+    net = network("symbolic", (8,), 3)
+    grids = jax.random.randint(jax.random.key(1), (2, 4, 3, 3, 2), 0, 256).astype(jnp.uint8)
+    params = jax.vmap(lambda key: net.init(key, grids[0, :1]))(jax.random.split(jax.random.key(0), 2))
+    together = jax.jit(jax.vmap(net.apply))(params, grids)
+    for i in range(2):
+        alone = net.apply(jax.tree.map(lambda x, i=i: x[i], params), grids[i].astype(jnp.int32))
+        np.testing.assert_allclose(together[i], alone, rtol=1e-5, atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("x", "found"), [(jnp.zeros((1, 4, 4, 2)), r"float32\[4, 4, 2\]"), (jnp.zeros((1, 9), jnp.uint8), r"uint8\[9\]")]
+)
+def test_symbolic_refuses_what_holds_no_categories(x, found):
+    with pytest.raises(UserError, match=f"torso 'symbolic' needs .* not {found}"):
+        network("symbolic", (8,), 3).init(jax.random.key(0), x)
+
+
+def of_flax(params):
+    """The gates' parameters under the names of flax's GRUCell, the same cell in six products."""
+    part = lambda x: np.split(np.asarray(x), 3, -1)
+    tree = {}
+    for gate, w, b, u in zip("rzn", part(params["input"]), part(params["bias"]), part(params["hidden"]), strict=True):
+        tree[f"i{gate}"] = {"kernel": w, "bias": b}
+        tree[f"h{gate}"] = {"kernel": u, **({"bias": params["candidate_bias"]} if gate == "n" else {})}
+    return {"params": tree}
+
+
+def test_gru_is_flaxs_and_unrolls_from_its_memory_with_resets():
+    steps, rows, size, width = 6, 3, 4, 5
+    rng = np.random.default_rng(0)
+    core, cell = gru(width), nn.GRUCell(width)
+    x = jnp.asarray(rng.normal(size=(steps, rows, size)), jnp.float32)
+    start = jnp.asarray(rng.normal(size=(rows, width)), jnp.float32)
+    first = jnp.asarray([[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
+    params = core.init(jax.random.key(0), x[0])
+    params = jax.tree.map(lambda p: p + jnp.asarray(0.3 * rng.normal(size=p.shape), jnp.float32), params)
+    found = core.unroll(params, start, x, first)
+    hidden, other = start, of_flax(params)
+    for t in range(steps):
+        hidden = jnp.where(first[t][:, None], 0.0, hidden)
+        stepped = core.step(params, hidden, x[t])
+        hidden, _ = cell.apply(other, hidden, x[t])
+        np.testing.assert_allclose(found[t], hidden, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(stepped, hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_gru_starts_with_each_gate_orthogonal_without_bias():
+    params = gru(8).init(jax.random.key(0), jnp.zeros((1, 3)))
+    for name in ("input", "hidden"):
+        gates = np.split(np.asarray(params[name]), 3, -1)
+        for gate in gates:
+            np.testing.assert_allclose(np.linalg.svd(gate, compute_uv=False), 1, rtol=1e-3)
+        assert np.abs(gates[0] - gates[1]).max() > 0.1 and np.abs(gates[1] - gates[2]).max() > 0.1
+    assert not np.any(params["bias"]) and not np.any(params["candidate_bias"])

@@ -1,3 +1,7 @@
 """Agents, one file per method. This module names them and imports none."""
 
-CATALOGUE = {"ppo": "jaxrl.agents.ppo:ppo", "random": "jaxrl.agents.random:random"}
+CATALOGUE = {
+    "ppo": "jaxrl.agents.ppo:ppo",
+    "ppo_rnn": "jaxrl.agents.ppo_rnn:ppo_rnn",
+    "random": "jaxrl.agents.random:random",
+}
