@@ -77,6 +77,7 @@ class Agent(NamedTuple):
     init: Callable  # (key, example[N])                          -> (state, memory)
     act: Callable  # (key, state, memory, obs[N], first[N])      -> (memory, action[N], extras[N])
     update: Callable  # (key, state, rollout, rewards[T, N, S])  -> (state, metrics)
+    observe: Callable = lambda memory, reward: memory  # (memory, reward[N]) -> memory; what an action earned
 
 
 class IntrinsicReward(NamedTuple):

@@ -23,7 +23,7 @@ from jaxrl.moments import Moments, deviation, empty_moments, merge
 from jaxrl.networks import network, over
 from jaxrl.returns import gae
 from jaxrl.shuffle import passes
-from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams
+from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams, Transition
 
 OBSERVATION_CLIP = 10.0  # standard deviations; as in OpenAI baselines' VecNormalize
 
@@ -50,7 +50,7 @@ def ppo(
     explore: bool,
     hidden=(64, 64),  # widths of both torsos
     activation="tanh",  # tanh, relu or elu
-    torso="mlp",  # mlp, or conv for [H, W, C] observations
+    torso="mlp",  # mlp, conv for [H, W, C] observations, or symbolic for [H, W, C] categories
     epochs=4,  # passes over a rollout
     minibatches=4,  # gradient steps per pass
     normalize_obs=False,  # whiten observations with running moments
@@ -71,13 +71,10 @@ def ppo(
     critic = network(torso, hidden, num_streams, 1.0, activation)
 
     def whiten(moments: Moments, obs):
-        if not normalize_obs:
-            return obs
-        z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
-        return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+        return whitened(moments, obs) if normalize_obs else obs
 
-    def policy(params, out):  # of the actor's output [..., outputs]
-        return DiagonalNormal(out, params["log_std"]) if continuous else Categorical(out)
+    def policy(params, obs):
+        return distribution(actions, params, actor.apply(params["actor"], obs))
 
     def init(key: Key, example):
         k_actor, k_critic = jax.random.split(key)
@@ -88,28 +85,13 @@ def ppo(
         return PPOState(params, adam.init(params), empty_moments(obs.shape[1:]), jnp.int32(0)), ()
 
     def act(key: Key, state: PPOState, memory, obs, first):
-        distribution = policy(state.params, actor.apply(state.params["actor"], whiten(state.moments, obs)))
-        sampled = distribution.sample(key) if explore else distribution.mode()
-        extras = {"log_prob": distribution.log_prob(sampled), "sampled": sampled}
-        action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
+        action, extras = chosen(key, policy(state.params, whiten(state.moments, obs)), actions, explore)
         return memory, action, extras
 
-    def loss(params, data):
-        obs, sampled, log_prob_old, advantage, target = data  # [B, ...], target [B, S]
-        distribution = policy(params, actor.apply(params["actor"], obs))
+    def loss(params, minibatch):
+        obs, taken = minibatch  # [B, *O], Taken of [B, ...]
         value = critic.apply(params["critic"], obs)
-        log_ratio = distribution.log_prob(sampled) - log_prob_old
-        ratio = jnp.exp(log_ratio)
-        surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
-        metrics = {
-            "ppo/policy_loss": -surrogate.mean(),
-            "ppo/value_loss": 0.5 * ((value - target) ** 2).mean(0).sum(),
-            "ppo/entropy": distribution.entropy().mean(),
-            "ppo/approx_kl": (ratio - 1.0 - log_ratio).mean(),
-            "ppo/clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
-        }
-        total = metrics["ppo/policy_loss"] + value_coef * metrics["ppo/value_loss"]
-        return total - entropy * metrics["ppo/entropy"], metrics
+        return objective(policy(params, obs), value, taken, clip, value_coef, entropy)
 
     def update(key: Key, state: PPOState, rollout: Rollout, rewards):
         batch = rollout.batch
@@ -128,10 +110,7 @@ def ppo(
         advantages = gae(
             rewards, values, next_values, last_value, batch.terminated, batch.truncated, streams, gae_lambda
         )
-        targets = advantages + values
-        advantage = (advantages * streams.coef).sum(-1)
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        data = (obs, batch.extras["sampled"], batch.extras["log_prob"], advantage, targets)
+        taken = taken_in(batch, advantages, values, streams)
         rate = lr * (1.0 - anneal * state.updates / iterations)
 
         def gradient_step(carry, minibatch):
@@ -142,12 +121,68 @@ def ppo(
             return (params, adam_state), metrics
 
         (params, adam_state), metrics = passes(
-            key, gradient_step, (state.params, state.adam), data, epochs=epochs, minibatches=minibatches
+            key, gradient_step, (state.params, state.adam), (obs, taken), epochs=epochs, minibatches=minibatches
         )
         metrics = jax.tree.map(jnp.mean, metrics)
-        error = (targets - values)[..., 0]
-        metrics["ppo/explained_variance"] = 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)
+        metrics["ppo/explained_variance"] = explained_variance(values, taken.target)
         moments = merge(state.moments, batch.obs) if normalize_obs else state.moments
         return PPOState(params, adam_state, moments, state.updates + 1), metrics
 
     return Agent(init, act, update)
+
+
+def whitened(moments: Moments, obs: Array) -> Array:
+    """Observations ``[..., *O]`` in standard deviations from the mean, float32, clipped."""
+    z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
+    return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+
+
+def distribution(actions: Discrete | Box, params: PyTree, out: Array) -> Categorical | DiagonalNormal:
+    """The policy of an actor's output ``[..., outputs]``."""
+    return DiagonalNormal(out, params["log_std"]) if isinstance(actions, Box) else Categorical(out)
+
+
+def chosen(key: Key, policy: Categorical | DiagonalNormal, actions: Discrete | Box, explore: bool) -> tuple:
+    """(action, extras): sampled, or the mode; `extras["sampled"]` is the action before it was clipped to the box."""
+    sampled = policy.sample(key) if explore else policy.mode()
+    action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
+    return action, {"log_prob": policy.log_prob(sampled), "sampled": sampled}
+
+
+class Taken(NamedTuple):
+    """What the objective asks of each step ``[..., ]`` besides the observation."""
+
+    sampled: Array  # [..., *A]
+    log_prob: Array  # [...]  of sampled, by the policy that sampled it
+    advantage: Array  # [...]  standardised sum over streams
+    target: Array  # [..., S]  lambda-returns
+
+
+def taken_in(batch: Transition, advantages: Array, values: Array, streams: Streams) -> Taken:
+    """The rollout's steps, with advantages ``[T, N, S]`` contracted by the streams' weights and standardised."""
+    advantage = (advantages * streams.coef).sum(-1)
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    return Taken(batch.extras["sampled"], batch.extras["log_prob"], advantage, advantages + values)
+
+
+def objective(policy, value: Array, taken: Taken, clip, value_coef, entropy) -> tuple[Array, dict[str, Array]]:
+    """(loss, metrics) of eq. 9 for a policy and values ``[..., S]`` of as many steps as `taken` has."""
+    log_ratio = policy.log_prob(taken.sampled) - taken.log_prob
+    ratio = jnp.exp(log_ratio)
+    surrogate = jnp.minimum(ratio * taken.advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * taken.advantage)
+    error = value - taken.target
+    metrics = {
+        "ppo/policy_loss": -surrogate.mean(),
+        "ppo/value_loss": 0.5 * (error**2).mean(tuple(range(error.ndim - 1))).sum(),
+        "ppo/entropy": policy.entropy().mean(),
+        "ppo/approx_kl": (ratio - 1.0 - log_ratio).mean(),
+        "ppo/clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
+    }
+    total = metrics["ppo/policy_loss"] + value_coef * metrics["ppo/value_loss"]
+    return total - entropy * metrics["ppo/entropy"], metrics
+
+
+def explained_variance(values: Array, targets: Array) -> Array:
+    """Of the first stream's targets by its values, both ``[T, N, S]``; 1 is perfect."""
+    error = (targets - values)[..., 0]
+    return 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)

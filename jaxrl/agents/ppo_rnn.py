@@ -8,8 +8,6 @@ halve the unrolling). Loss, streams, truncation and hyperparameters are those of
 * an update unrolls from the memory that acting had at t = 0 (`Rollout.memory`) and gradients stop there; from the
   second gradient step on that memory is of older parameters ("stored state", Kapturowski et al. 2019, R2D2);
 * V(next_obs) of a truncated step goes on from the memory after obs, not from a reset one.
-
-The reward before is no input: an agent is not shown rewards while it acts.
 """
 
 from typing import NamedTuple
@@ -18,10 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.ppo import OBSERVATION_CLIP, PPOState
-from jaxrl.distributions import Categorical, DiagonalNormal
+from jaxrl.agents.ppo import PPOState, chosen, distribution, explained_variance, objective, taken_in, whitened
 from jaxrl.errors import UserError
-from jaxrl.moments import Moments, deviation, empty_moments, merge
+from jaxrl.moments import Moments, empty_moments, merge
 from jaxrl.networks import ACTIVATIONS, gru, network, over
 from jaxrl.returns import gae
 from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams
@@ -30,6 +27,7 @@ from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Strea
 class PPOMemory(NamedTuple):
     hidden: Array  # [N, W] float32  of the GRU, after the last observation
     action: Array  # [N, *A]  the last action
+    reward: Array  # [N] float32  the extrinsic reward that followed it
 
 
 def ppo_rnn(
@@ -49,7 +47,7 @@ def ppo_rnn(
     width=64,  # units of the GRU
     activation="tanh",  # tanh, relu or elu
     torso="mlp",  # mlp, conv for [H, W, C] observations, or symbolic for [H, W, C] categories
-    previous=True,  # the GRU also sees the action before, 0 at the start of an episode
+    previous=True,  # the GRU also sees the action and reward before, 0 at the start of an episode
     epochs=4,  # passes over a rollout
     minibatches=4,  # gradient steps per pass; must divide num_envs
     normalize_obs=False,  # whiten observations with running moments
@@ -76,34 +74,32 @@ def ppo_rnn(
     critic = network("mlp", (), num_streams, 1.0)
 
     def whiten(moments: Moments, obs):
-        if not normalize_obs:
-            return obs
-        z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
-        return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+        return whitened(moments, obs) if normalize_obs else obs
 
     def encode(params, data):
-        """What the GRU sees ``[B, D]`` of a whitened observation and the action before it."""
-        obs, action, first = data
+        """What the GRU sees ``[B, D]`` of a whitened observation and of the action and reward before it."""
+        obs, action, reward, first = data
         seen = ACTIVATIONS[activation](encoder.apply(params["encoder"], obs))
         if not previous:
             return seen
         action = action.reshape(len(obs), -1) if continuous else jax.nn.one_hot(action, outputs)
-        return jnp.concatenate([seen, jnp.where(first[:, None], 0.0, action)], -1)
+        before = jnp.concatenate([action, reward[:, None]], -1)
+        return jnp.concatenate([seen, jnp.where(first[:, None], 0.0, before)], -1)
 
     def remember(params, memory: PPOMemory, obs, first):
         """The GRU's memory ``[N, W]`` after one more observation."""
         before = jnp.where(first[:, None], 0.0, memory.hidden)
-        return core.step(params["gru"], before, encode(params, (obs, memory.action, first)))
+        return core.step(params["gru"], before, encode(params, (obs, memory.action, memory.reward, first)))
 
-    def policy(params, out):  # of the actor's output [..., outputs]
-        return DiagonalNormal(out, params["log_std"]) if continuous else Categorical(out)
+    def policy(params, hidden):  # [..., W]
+        return distribution(actions, params, over(actor.apply, hidden.ndim - 1)(params["actor"], hidden))
 
     def init(key: Key, example):
         k_encoder, k_gru, k_actor, k_critic = jax.random.split(key, 4)
         one = jax.tree.map(lambda x: x[:1], example)
         params: dict[str, PyTree] = {"encoder": encoder.init(k_encoder, one.obs)}
-        memory = PPOMemory(jnp.zeros((len(example.first), width)), jnp.zeros_like(example.action))
-        params["gru"] = core.init(k_gru, encode(params, (one.obs, one.action, one.first)))
+        memory = PPOMemory(jnp.zeros((len(example.first), width)), jnp.zeros_like(example.action), example.reward)
+        params["gru"] = core.init(k_gru, encode(params, (one.obs, one.action, one.reward, one.first)))
         params["actor"] = actor.init(k_actor, memory.hidden[:1])
         params["critic"] = critic.init(k_critic, memory.hidden[:1])
         if continuous:
@@ -112,31 +108,18 @@ def ppo_rnn(
 
     def act(key: Key, state: PPOState, memory: PPOMemory, obs, first):
         after = remember(state.params, memory, whiten(state.moments, obs), first)
-        distribution = policy(state.params, actor.apply(state.params["actor"], after))
-        sampled = distribution.sample(key) if explore else distribution.mode()
-        extras = {"log_prob": distribution.log_prob(sampled), "sampled": sampled, "hidden": after}
-        action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
-        return PPOMemory(after, action), action, extras
+        action, extras = chosen(key, policy(state.params, after), actions, explore)
+        return PPOMemory(after, action, memory.reward), action, {**extras, "hidden": after}
+
+    def observe(memory: PPOMemory, reward):
+        return memory._replace(reward=reward)
 
     def loss(params, minibatch):
-        memory, data = minibatch  # [B, ...], [T, B, ...]
-        obs, action_before, first, sampled, log_prob_old, advantage, target = data  # target [T, B, S]
-        seen = over(encode, 2)(params, (obs, action_before, first))
-        after = core.unroll(params["gru"], memory.hidden, seen, first)
-        distribution = policy(params, over(actor.apply, 2)(params["actor"], after))
+        memory, (seen, taken) = minibatch  # [B, ...], [T, B, ...]
+        first = seen[-1]
+        after = core.unroll(params["gru"], memory.hidden, over(encode, 2)(params, seen), first)
         value = over(critic.apply, 2)(params["critic"], after)
-        log_ratio = distribution.log_prob(sampled) - log_prob_old
-        ratio = jnp.exp(log_ratio)
-        surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
-        metrics = {
-            "ppo/policy_loss": -surrogate.mean(),
-            "ppo/value_loss": 0.5 * ((value - target) ** 2).mean((0, 1)).sum(),
-            "ppo/entropy": distribution.entropy().mean(),
-            "ppo/approx_kl": (ratio - 1.0 - log_ratio).mean(),
-            "ppo/clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
-        }
-        total = metrics["ppo/policy_loss"] + value_coef * metrics["ppo/value_loss"]
-        return total - entropy * metrics["ppo/entropy"], metrics
+        return objective(policy(params, after), value, taken, clip, value_coef, entropy)
 
     def update(key: Key, state: PPOState, rollout: Rollout, rewards):
         batch, params = rollout.batch, state.params
@@ -146,7 +129,7 @@ def ppo_rnn(
                 f"minibatches={minibatches} must divide num_envs={num_envs}: a recurrent agent deals environments"
             )
         obs = whiten(state.moments, batch.obs)
-        after = PPOMemory(batch.extras["hidden"], batch.action)
+        after = PPOMemory(batch.extras["hidden"], batch.action, batch.reward)
         values = over(critic.apply, 2)(params["critic"], after.hidden)
         end = jax.tree.map(lambda x: x[-1], after)
         last_hidden = remember(params, end, whiten(state.moments, rollout.last_obs), rollout.last_first)
@@ -169,18 +152,16 @@ def ppo_rnn(
         advantages = gae(
             rewards, values, next_values, last_value, batch.terminated, batch.truncated, streams, gae_lambda
         )
-        targets = advantages + values
-        advantage = (advantages * streams.coef).sum(-1)
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        action_before = jnp.concatenate([rollout.memory.action[None], batch.action[:-1]])
-        extras = batch.extras
-        data = (obs, action_before, batch.first, extras["sampled"], extras["log_prob"], advantage, targets)
+        taken = taken_in(batch, advantages, values, streams)
+        before = rollout.memory
+        action_before = jnp.concatenate([before.action[None], batch.action[:-1]])
+        reward_before = jnp.concatenate([before.reward[None], batch.reward[:-1]])
+        data = ((obs, action_before, reward_before, batch.first), taken)
         rate = lr * (1.0 - anneal * state.updates / iterations)
 
-        def gradient_step(carry, chosen):
+        def gradient_step(carry, dealt):  # environments
             params, adam_state = carry
-            memory = jax.tree.map(lambda x: x[chosen], rollout.memory)
-            minibatch = memory, jax.tree.map(lambda x: x[:, chosen], data)
+            minibatch = jax.tree.map(lambda x: x[dealt], before), jax.tree.map(lambda x: x[:, dealt], data)
             grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
             steps, adam_state = adam.update(grads, adam_state)
             params = jax.tree.map(lambda p, s: p - rate * s, params, steps)
@@ -191,9 +172,8 @@ def ppo_rnn(
 
         carry, metrics = jax.lax.scan(epoch, (params, state.adam), jax.random.split(key, epochs))
         metrics = jax.tree.map(jnp.mean, metrics)
-        error = (targets - values)[..., 0]
-        metrics["ppo/explained_variance"] = 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)
+        metrics["ppo/explained_variance"] = explained_variance(values, taken.target)
         moments = merge(state.moments, batch.obs) if normalize_obs else state.moments
         return PPOState(*carry, moments, state.updates + 1), metrics
 
-    return Agent(init, act, update)
+    return Agent(init, act, update, observe)

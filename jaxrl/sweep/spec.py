@@ -67,6 +67,7 @@ BOUNDS = {
     "proportion": (1e-9, 1),
     "ridge": (1e-9, math.inf),
     "dim": (1, math.inf),
+    "width": (1, math.inf),
     "hidden": (1, math.inf),
     "deeper": (1, math.inf),
     "buckets": (1, 2**31),

@@ -88,6 +88,7 @@ def _play(policy: Policy, episodes: int, key: Key) -> tuple:
             ids = jax.vmap(task.state_id, (0, None))(state, task.params)
             counts = counts.at[ids].add(alive)
         obs, state, reward, terminated, truncated, _ = step_all(k_env, task, state, action, reset=False)
+        memory = policy.agent.observe(memory, reward)
         done = terminated | truncated
         returns += jnp.where(alive, reward, 0.0)
         shown = jax.tree.map(lambda x: x[0], state), alive[0]

@@ -27,6 +27,7 @@ def evaluate(key: Key, task: Task, agent: Agent, agent_state, *, episodes: int) 
         k_act, k_env = jax.random.split(jax.random.fold_in(k_steps, t))
         memory, action, _ = agent.act(k_act, agent_state, memory, carry.obs, carry.first)
         obs, env_state, reward, terminated, truncated, _ = step_all(k_env, task, carry.state, action, reset=False)
+        memory = agent.observe(memory, reward)
         returns = carry.returns + jnp.where(alive, reward, 0.0)
         done = terminated | truncated
         return t + 1, memory, EnvCarry(env_state, obs, done, returns, carry.lengths), alive & ~done

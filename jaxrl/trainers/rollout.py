@@ -92,6 +92,7 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
         visited = jax.vmap(task.state_id, (0, None))(carry.state, task.params) if task.state_id else None
         obs, env_state, reward, terminated, truncated, info = step_all(k_env, task, carry.state, action)
         reward = reward.astype(jnp.float32)
+        memory = agent.observe(memory, reward)
         done = terminated | truncated
         returns, lengths = carry.returns + reward, carry.lengths + 1
         transition = Transition(
