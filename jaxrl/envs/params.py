@@ -105,7 +105,7 @@ def check_numbers(task: Task, numbers: Mapping[str, float]) -> None:
         if whole and not (float(number).is_integer() and abs(number) <= MOST_EXACT):
             must = f"must be a whole number, at most {MOST_EXACT:,}"
             raise UserError(f"params.{name} = {number!r} of environment {task.name!r}: {must}")
-        params = replaced(params, name, dtype.type(number))
+        params = replaced(params, name, dtype.type(number).item())
     if numbers:
         solved_of(task.env, params)
 
