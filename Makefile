@@ -7,16 +7,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow check lint types smoke bench lock clean
+.PHONY: run test test-slow test-envs check lint types smoke bench lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
 
 test: $(VENV)/dev.installed         ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not envs"
 
 test-slow: $(VENV)/dev.installed    ## learning tests
 	$(BIN)/python -m pytest -m slow
+
+test-envs: $(VENV)/dev.installed    ## the contract on every registered environment; goes on where it stopped; PIECE=1/4 for a part
+	PIECE=$(PIECE) $(BIN)/python -m pytest -m envs tests/envs/test_all_envs.py
 
 check: lint types test smoke        ## all that CI runs
 

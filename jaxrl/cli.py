@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from jaxrl.errors import UserError
 from jaxrl.signatures import Signature, installed, signature
 from jaxrl.sweep.spec import CONFIG, MAX_SEED, Field, Spec, agent_fields, load_toml, spec
 
+AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 INTERRUPTED = 130  # 128 + SIGINT
 READER_LEFT = 141  # 128 + SIGPIPE
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "evaluate": evaluate,
                 "report": report,
                 "list": list_,
+                "watch": watch,
                 "replay": replay,
                 "doctor": doctor,
             },
@@ -64,6 +65,7 @@ def train_command(agent: str) -> type:
     flags: list[tuple[str, Any, Any]] = [
         ("out", Annotated[Path, tyro.conf.arg(help="directory of the results")], Path("results/train")),
         ("seeds", Annotated[str, tyro.conf.arg(help="a count, or start:stop")], "1"),
+        ("at_once", Annotated[int | None, tyro.conf.arg(help=AT_ONCE)], None),
         ("set", _pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
     ]
     for name, field in {**agent_fields(agent, {}), **CONFIG}.items():
@@ -81,19 +83,21 @@ def train_command(agent: str) -> type:
 def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
+    at_once = fields.pop("at_once")
     fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
-    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out)
+    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out, at_once)
 
 
-def sweep(file: tyro.conf.Positional[Path], out: Path | None = None) -> int:
+def sweep(file: tyro.conf.Positional[Path], out: Path | None = None, at_once: int | None = None) -> int:
     """Run every lane of a TOML spec that is not committed yet.
 
     Args:
         file: the spec: name, seeds, [fixed], [grid].
         out: directory of the results; by default results/NAME.
+        at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
     """
     made = load_toml(file)
-    return execute(made, out or Path("results") / made.name)
+    return execute(made, out or Path("results") / made.name, at_once)
 
 
 def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: int = 0) -> int:
@@ -133,6 +137,36 @@ def report(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None
     return 0
 
 
+def watch(
+    directory: tyro.conf.Positional[Path],
+    lane: str,
+    out: Path | None = None,
+    episodes: int = 64,
+    seed: int = 0,
+    greedy: bool = False,
+) -> int:
+    """Draw what a stored policy does: a GIF of one episode and a map of the states that many episodes visit.
+
+    Args:
+        directory: of the results.
+        lane: its id.
+        out: directory of the pictures; by default watch/ in the results.
+        episodes: counted in the map; the first is drawn.
+        seed: chooses the episodes.
+        greedy: take the likeliest action instead of a sampled one.
+    """
+    _existing(directory)
+    if episodes < 1:
+        raise UserError(f"episodes = {episodes}: must be at least 1")
+    prepare_jax(os.environ)
+    from jaxrl.sweep.watch import watch as watch_lane
+
+    seen = watch_lane(directory, lane, out or directory / "watch", episodes=episodes, seed=seed, greedy=greedy)
+    print(f"{seen.episode}: {seen.steps} steps, return {seen.episode_return:.3g}")
+    print(seen.visits or "no map: the environment does not name its states")
+    return 0
+
+
 def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False) -> int:
     """Run one lane again, alone, to its first bad iteration.
 
@@ -148,13 +182,23 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
     return 0
 
 
-def list_(what: tyro.conf.Positional[Literal["envs", "bonuses", "agents"]]) -> int:
-    """List what can be named."""
+def list_(
+    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents"]], containing: tyro.conf.Positional[str] = ""
+) -> int:
+    """List what can be named.
+
+    Args:
+        what: envs, bonuses or agents.
+        containing: only rows with this word in them, as in `jaxrl list envs doorkey`.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     heads, rows = _environments() if what == "envs" else _factories(what)
+    rows = [row for row in rows if containing.lower() in " ".join(row).lower()]
+    if not rows:
+        raise UserError(f"containing = {containing!r}: none of the {what} have this word in their row")
     table = Table(*heads, box=box.SIMPLE)
     for row in rows:
         table.add_row(*row)
@@ -190,8 +234,10 @@ def prepare_jax(environ: MutableMapping[str, str]) -> None:
         environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
 
 
-def execute(made: Spec, out: Path) -> int:
+def execute(made: Spec, out: Path, at_once: int | None = None) -> int:
     """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code."""
+    if at_once is not None and at_once < 1:
+        raise UserError(f"at_once = {at_once}: must be at least 1")
     _make_writable(out)
     prepare_jax(os.environ)
     # Only from here on is jax imported.
@@ -206,7 +252,7 @@ def execute(made: Spec, out: Path) -> int:
     try:
         from jaxrl.sweep.run import run
 
-        run(made, out, on_event=on_event)
+        run(made, out, at_once=at_once, on_event=on_event)
     except KeyboardInterrupt:
         show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
         print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
@@ -283,12 +329,11 @@ def _line(event: dict) -> str:
 
 
 def _environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows: list[tuple[str, ...]] = []
-    for name, source in jaxrl.envs.names().items():
-        there = source == "probe" or importlib.util.find_spec(source) is not None
-        cure = "pip install jaxrl" if source in ("gymnax", "brax") else f"pip install 'jaxrl[{source}]'"
-        rows.append((name, "jaxrl" if source == "probe" else source, "installed" if there else cure))
-    return ("environment", "source", "state"), rows
+    from jaxrl.envs.catalogue import SOURCES, rows
+
+    state = {name: "installed" if source.installed else source.cure for name, source in SOURCES.items()}
+    table: list[tuple[str, ...]] = [(*row[:-1], state[row.source]) for row in rows().values()]
+    return ("environment", "source", "observation", "actions", "step limit", "solved", "state"), table
 
 
 def _factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

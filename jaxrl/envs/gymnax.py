@@ -4,16 +4,17 @@ from typing import Any
 
 import gymnax
 import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.bsuite.deep_sea import DeepSea
 
 from jaxrl.envs.construct import construct
-from jaxrl.envs.contract import Task, strong
+from jaxrl.envs.contract import AutoReset, Task
 from jaxrl.types import Array, Key, PyTree
 
 # reward_threshold in Gymnasium's registry (gymnasium/envs/__init__.py), for the published parameters.
 _SOLVED = {"CartPole-v1": 475.0, "Acrobot-v1": -100.0, "MountainCar-v0": -110.0, "MountainCarContinuous-v0": 90.0}
+
+NAMES = tuple(gymnax.registration._registry)
 
 
 def make(name: str, **kwargs: Any) -> Task:
@@ -21,12 +22,12 @@ def make(name: str, **kwargs: Any) -> Task:
     return construct(name, gymnax.registration._registry[name], kwargs)
 
 
-class Gymnax:
-    """A gymnax environment with float32 rewards and no weak types.
+class Gymnax(AutoReset):
+    """A gymnax environment with float32 rewards, no weak types, and truncation kept apart from termination.
 
-    gymnax already resets with a fresh key, reports ``final_observation``, and keeps truncation apart from termination.
-    Some of its environments have integer rewards (UmbrellaChain, BernoulliBandit) or a state whose weak types change at
-    the first step, which would compile every program twice.
+    gymnax's own ``step`` gives six values too, but some rewards are integers (UmbrellaChain, BernoulliBandit) and some
+    states have weak types that change at the first step, which would compile every program twice; AutoReset mends both.
+    DeepSea counts bad episodes across resets in its state; here such counts start again with each episode.
     """
 
     def __init__(self, env: Any):
@@ -48,9 +49,9 @@ class Gymnax:
         unchanged = jax.tree.all(jax.tree.map(np.array_equal, params, self.default_params))
         return _SOLVED.get(self.env.name) if own and unchanged else None
 
-    def reset(self, key: Key, params: Any) -> tuple[Array, PyTree]:
-        return strong(self.env.reset(key, params))
+    def reset_env(self, key: Key, params: Any) -> tuple[PyTree, PyTree]:
+        return self.env.reset_env(key, params)
 
-    def step(self, key: Key, state: PyTree, action: Array, params: Any) -> tuple:
-        obs, state, reward, terminated, truncated, info = strong(self.env.step(key, state, action, params))
-        return obs, state, jnp.asarray(reward, jnp.float32), terminated, truncated, info
+    def step_env(self, key: Key, state: PyTree, action: Array, params: Any) -> tuple:
+        obs, state, reward, terminated, info = self.env.step_env(key, state, action, params)
+        return obs, state, reward, terminated, self.env.is_truncated(state, params), info

@@ -1,9 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from brax.envs.base import Env, State
 
 from jaxrl import envs
+from jaxrl.envs.catalogue import row_of, rows
+from jaxrl.errors import UserError
 
 
 class Drift(Env):
@@ -63,3 +66,25 @@ def test_physics_runs_in_the_cheap_pipeline_unless_asked():
     task = envs.make("brax/inverted_pendulum")
     assert (task.env.env.backend, task.obs_shape, task.actions.shape, task.max_steps) == ("spring", (4,), (1,), 1000)
     assert envs.make("brax/inverted_pendulum", backend="positional").env.env.backend == "positional"
+
+
+def test_a_sparse_robot_is_paid_beyond_the_threshold_and_nothing_else():
+    task = envs.make("brax/sparse-ant", episode_length=100, threshold=0.5)
+    assert (task.max_steps, task.solved, task.params.threshold) == (100, 50.0, 0.5)
+    _, state = jax.jit(lambda key: task.env.reset_env(key, task.params))(jax.random.key(0))
+
+    @jax.jit
+    def step(threshold):
+        params = task.params.replace(threshold=threshold)
+        _, after, reward, *_ = task.env.step_env(jax.random.key(0), state, jnp.zeros(8), params)
+        return after.brax.pipeline_state.x.pos[0, 0], reward
+
+    place, _ = step(0.0)
+    assert [bool(step(place + offset)[1]) for offset in (-0.01, 0.01)] == [True, False]
+
+
+def test_sparse_names_and_mistakes():
+    task = envs.make("brax/sparse-halfcheetah")
+    assert row_of(task, "brax") == rows()[task.name] and task.params.threshold == 5.0
+    with pytest.raises(UserError, match="'treshold': did you mean 'threshold'"):
+        envs.make("brax/sparse-halfcheetah", treshold=3)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import textwrap
@@ -5,8 +6,9 @@ import textwrap
 import jax
 import pytest
 
-from jaxrl import envs
+from jaxrl import cli, envs
 from jaxrl.envs import probes
+from jaxrl.envs.catalogue import SOURCES, row_of, rows
 from jaxrl.errors import UserError
 
 
@@ -20,14 +22,35 @@ def test_the_gymnax_table_is_the_registry():
     assert registered("gymnax") == sorted(gymnax.registered_envs)
 
 
-def test_the_brax_table_is_the_registry():
+def test_the_brax_table_is_the_registry_and_ours():
     import brax.envs
 
-    assert registered("brax") == sorted(f"brax/{name}" for name in brax.envs._envs)
+    ours = {"point-umaze", "point-large", "ant-umaze", "ant-large"}
+    ours |= {f"sparse-{body}" for body in ("halfcheetah", "ant", "hopper", "walker2d", "humanoid", "humanoidstandup")}
+    assert registered("brax") == sorted(f"brax/{name}" for name in {*brax.envs._envs, *ours})
 
 
 def test_the_probe_table_is_the_registry():
     assert registered("probe") == sorted(probes.PROBES)
+
+
+def test_every_row_says_what_it_is():
+    """Known gaps: these cannot be made without a download, or at all (see the adapters)."""
+    gaps = {"MNISTBandit-bsuite", "brax/swimmer"}
+    for row in rows().values():
+        assert row.source in SOURCES and row.requires == SOURCES[row.source].extra
+        assert row.name.startswith(f"{row.source}/") or row.source == "gymnax"
+        unknown = row.name in gaps or row.source == "jaxtari"
+        pattern = r"(u?int\d+|float32|bool)\[[\d, ]*\]"
+        assert (row.observation == "") if unknown else re.fullmatch(pattern, row.observation), row
+        assert (row.actions == "") if unknown else re.fullmatch(r"Discrete\(\d+\)|Box\(.+\)", row.actions), row
+        assert (row.step_limit == "") if unknown else int(row.step_limit) >= 1, row
+    assert len(rows()) > 250
+
+
+def test_a_row_is_made_from_the_task():
+    for name in ("DeepSea-bsuite", "probe/action_box", "Pendulum-v1"):
+        assert row_of(envs.make(name), envs.names()[name]) == rows()[name]
 
 
 def test_names_and_errors_need_no_jax():
@@ -124,3 +147,26 @@ def test_classes_functions_and_objects_from_python():
     chain = probes.Chain()
     assert envs.make(chain).env is chain
     assert jax.tree.leaves(envs.make(chain).params) == []
+
+
+@pytest.mark.parametrize(("name", "source"), [("navix/Empty-5x5", "navix"), ("craftax/Symbolic", "craftax")])
+def test_a_missing_extra_names_it(monkeypatch, name, source):
+    monkeypatch.delitem(sys.modules, f"jaxrl.envs.{source}", raising=False)
+    for module in [module for module in sys.modules if module.partition(".")[0] == source]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, source, None)
+    with pytest.raises(UserError, match=rf"{name}' needs the package '{source}.*: pip install 'jaxrl\[{source}\]'"):
+        envs.make(name)
+
+
+def test_list_envs_says_what_each_is_and_what_to_install(capsys, monkeypatch):
+    assert cli.main(["list", "envs", "deepsea"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "DeepSea" in line]
+    assert " ".join(line.split()) == "DeepSea-bsuite gymnax float32[8, 8] Discrete(2) 8 return >= 0.9 installed"
+    monkeypatch.setitem(SOURCES, "navix", SOURCES["navix"]._replace(package="navix_is_not_here"))
+    assert cli.main(["list", "envs", "navix/KeyCorridorS3R3"]) == 0
+    out = capsys.readouterr().out
+    assert "uint8[7, 7, 3]" in out and "Discrete(7)" in out and "270" in out and "pip install 'jaxrl[navix]'" in out
+    assert "DeepSea" not in out
+    assert cli.main(["list", "envs", "nothing_like_it"]) == 2
+    assert "none of the envs have this word" in capsys.readouterr().err
