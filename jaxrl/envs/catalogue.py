@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxrl.signatures import installed
+
 if TYPE_CHECKING:
     from jaxrl.envs.contract import Task
 
@@ -24,6 +26,7 @@ class Source(NamedTuple):
     module: str
     package: str = "jaxrl"  # must be importable
     extra: str = ""  # of jaxrl, to be installed; "" where the package is a dependency of jaxrl itself
+    distributions: tuple[str, ...] = ()  # whose versions decide numbers, beyond `signatures.NUMERIC_DEPENDENCIES`
 
     @property
     def installed(self) -> bool:
@@ -41,12 +44,12 @@ SOURCES = {
     "coverage": Source("jaxrl.envs.coverage"),
     "gymnax": Source("jaxrl.envs.gymnax", "gymnax"),
     "brax": Source("jaxrl.envs.brax", "brax"),
-    "navix": Source("jaxrl.envs.navix", "navix", "navix"),
-    "xminigrid": Source("jaxrl.envs.xminigrid", "xminigrid", "xminigrid"),
-    "craftax": Source("jaxrl.envs.craftax", "craftax", "craftax"),
-    "jumanji": Source("jaxrl.envs.jumanji", "jumanji", "jumanji"),
-    "playground": Source("jaxrl.envs.playground", "mujoco_playground", "playground"),
-    "jaxtari": Source("jaxrl.envs.jaxtari", "jaxtari", "atari"),
+    "navix": Source("jaxrl.envs.navix", "navix", "navix", ("navix",)),
+    "xminigrid": Source("jaxrl.envs.xminigrid", "xminigrid", "xminigrid", ("xminigrid",)),
+    "craftax": Source("jaxrl.envs.craftax", "craftax", "craftax", ("craftax",)),
+    "jumanji": Source("jaxrl.envs.jumanji", "jumanji", "jumanji", ("jumanji",)),
+    "playground": Source("jaxrl.envs.playground", "mujoco_playground", "playground", ("playground", "mujoco", "mujoco-mjx")),
+    "jaxtari": Source("jaxrl.envs.jaxtari", "jaxtari", "atari", ("jaxtari",)),
 }
 
 
@@ -67,6 +70,13 @@ def rows() -> dict[str, Row]:
     """Every registered environment by name, in the file's order."""
     with FILE.open(newline="", encoding="utf-8") as file:
         return {row["name"]: Row(**row) for row in csv.DictReader(file)}
+
+
+def library_versions(env: str) -> dict[str, str]:
+    """The installed versions of the libraries that an environment's numbers come from, by distribution."""
+    row = rows().get(env)
+    versions = installed(SOURCES[row.source].distributions) if row else {}
+    return {name: version or "absent" for name, version in versions.items()}
 
 
 def row_of(task: "Task", source: str) -> Row:

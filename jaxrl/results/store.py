@@ -53,7 +53,7 @@ class Chunk(NamedTuple):
     curves: dict[str, np.ndarray]  # [R, K] float32, NaN where not measured
     params: dict[str, np.ndarray]  # [R, ...] under flat "a/b/c" names
     code: str  # fingerprint of everything in jaxrl that can change numbers
-    sources: dict  # fingerprint of the user's own code by reference
+    sources: dict  # fingerprint of the user's own code by reference, version of the environment's library by name
     timing: dict  # started (ISO 8601, UTC) and seconds; kept in the manifest only, so equal runs give equal metrics
     packing: dict  # lanes at once, devices, ...: what may change the last bits
     environment: dict  # versions, backend, devices

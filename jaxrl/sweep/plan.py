@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from jaxrl.envs.catalogue import library_versions
 from jaxrl.errors import UserError
 from jaxrl.signatures import code_fingerprint, source_fingerprint
 from jaxrl.sweep.spec import Spec, references, settings
@@ -20,7 +21,7 @@ class Lane(NamedTuple):
     program: dict[str, Any]  # every static field
     values: dict[str, float]  # every traced field
     seed: int
-    sources: dict[str, str]  # user code by reference -> its fingerprint
+    sources: dict[str, str]  # user code by reference -> its fingerprint; the environment's library -> its version
 
 
 class Chunk(NamedTuple):
@@ -43,7 +44,7 @@ def lanes(spec: Spec) -> list[Lane]:
         for reference in (named := references(program, spec.objects)):
             if reference not in fingerprints:
                 fingerprints[reference] = source_fingerprint(spec.objects.get(reference, reference))
-        sources = {reference: fingerprints[reference] for reference in named}
+        sources = {reference: fingerprints[reference] for reference in named} | library_versions(program["env"])
         for values in all_values:
             for seed in spec.seeds:
                 lane = Lane(lane_id(program, values, seed, sources), program, values, seed, sources)

@@ -1,5 +1,7 @@
 """The promise of the planner: no change of packing, seeds or values redoes or orphans a committed lane."""
 
+import importlib.metadata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,3 +126,13 @@ def test_programs_group_lanes_by_static_configuration():
     assert [len(chunk.lanes) for chunk in split(groups[0][1], 4)] == [4, 2]
     with pytest.raises(UserError, match="at_once = 0"):
         plan(small({}), (), 0)
+
+
+def test_the_version_of_the_environments_library_is_part_of_a_lane(monkeypatch):
+    """Of navix for its environments, and for no other's."""
+    made = {env: lanes(spec(env=env))[0] for env in ("navix/Empty-5x5", "grid/Empty-5x5")}
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0" if name == "navix" else version(name))
+    assert made["navix/Empty-5x5"].sources == {"navix": version("navix")}
+    assert lanes(spec(env="navix/Empty-5x5"))[0].id != made["navix/Empty-5x5"].id
+    assert lanes(spec(env="grid/Empty-5x5"))[0].id == made["grid/Empty-5x5"].id
