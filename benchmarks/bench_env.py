@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 ENVS, BIG = 1024, 65_536
 # name -> (environment, what stands beside it, environments, steps of a timed call)
@@ -26,7 +27,7 @@ PAIRS = {
 }
 SLOW = {"craftax-resets": ("craftax/Craftax-Classic-Symbolic", "eager:craftax/Craftax-Classic-Symbolic", ENVS, 8)}
 BOUNDS = {"doorkey-navix": 1.0, "doorkey-xminigrid": 1.0, "multiroom": 1 / 3}
-ARGUMENTS = {"DeepSea-bsuite": {"size": 20}}
+ARGUMENTS: dict[str, dict[str, Any]] = {"DeepSea-bsuite": {"size": 20}}
 
 
 def ours(name: str, eager: bool) -> tuple[Callable, Callable, Callable]:

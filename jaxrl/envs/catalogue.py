@@ -48,7 +48,9 @@ SOURCES = {
     "xminigrid": Source("jaxrl.envs.xminigrid", "xminigrid", "xminigrid", ("xminigrid",)),
     "craftax": Source("jaxrl.envs.craftax", "craftax", "craftax", ("craftax",)),
     "jumanji": Source("jaxrl.envs.jumanji", "jumanji", "jumanji", ("jumanji",)),
-    "playground": Source("jaxrl.envs.playground", "mujoco_playground", "playground", ("playground", "mujoco", "mujoco-mjx")),
+    "playground": Source(
+        "jaxrl.envs.playground", "mujoco_playground", "playground", ("playground", "mujoco", "mujoco-mjx")
+    ),
     "jaxtari": Source("jaxrl.envs.jaxtari", "jaxtari", "atari", ("jaxtari",)),
 }
 
