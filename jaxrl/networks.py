@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import UserError, unknown
-from jaxrl.types import Array, Key
+from jaxrl.types import Array, Key, PyTree
 
 
 def orthogonal(scale: float = 1.0):
@@ -124,6 +124,8 @@ class Symbolic(nn.Module):
         return MLP(self.hidden, self.out, self.out_scale, self.activation)(categories)
 
 
+BLOCK_ROWS = 512  # ours: rows of which a layer's activations stay in a core's own cache; used on CPUs alone
+
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu}
 TORSOS = {"mlp": MLP, "conv": Conv, "symbolic": Symbolic}
 
@@ -200,7 +202,40 @@ def over(function: Callable, axes: int) -> Callable:
 
     def merged(shared, batch):
         lead = jax.tree.leaves(batch)[0].shape[:axes]
-        batch = jax.tree.map(lambda x: x.reshape(math.prod(lead), *x.shape[axes:]), batch)
+        rows = math.prod(lead)
+        batch = jax.tree.map(lambda x: x.reshape(rows, *x.shape[axes:]), batch)
+        if blocks := _blocks(rows):
+            out = jax.lax.map(lambda block: function(shared, block), _split(batch, blocks))
+            return jax.tree.map(lambda y: y.reshape(*lead, *y.shape[2:]), out)
         return jax.tree.map(lambda y: y.reshape(*lead, *y.shape[1:]), function(shared, batch))
 
     return merged
+
+
+def mean_gradient(loss: Callable, params: PyTree, minibatch: PyTree) -> tuple[PyTree, PyTree]:
+    """(gradient, metrics) of `loss(params, minibatch) -> (scalar, metrics)`, both of which are means over rows.
+
+    `minibatch` has one leading axis.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+    blocks = _blocks(len(jax.tree.leaves(minibatch)[0]))
+    if not blocks:
+        return gradient(params, minibatch)
+    split = _split(minibatch, blocks)
+    first = gradient(params, jax.tree.map(lambda x: x[0], split))
+    add = lambda total, block: (jax.tree.map(jnp.add, total, gradient(params, block)), None)
+    total, _ = jax.lax.scan(add, first, jax.tree.map(lambda x: x[1:], split))
+    return jax.tree.map(lambda x: x / blocks, total)
+
+
+def _blocks(rows: int) -> int:
+    """How many blocks to cut a batch into; 0 for one piece.
+
+    Two cores that stream whole layers through the cache they share wait for each other (measured: `make bench`); an
+    accelerator wants all rows at once.
+    """
+    return rows // BLOCK_ROWS if jax.default_backend() == "cpu" and rows > BLOCK_ROWS and rows % BLOCK_ROWS == 0 else 0
+
+
+def _split(batch: PyTree, blocks: int) -> PyTree:
+    return jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)

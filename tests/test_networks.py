@@ -11,8 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl.networks
 from jaxrl.errors import UserError
-from jaxrl.networks import ACTIVATIONS, CATEGORIES, MLP, Conv, Symbolic, gru, network, orthogonal, over
+from jaxrl.networks import (
+    ACTIVATIONS,
+    BLOCK_ROWS,
+    CATEGORIES,
+    MLP,
+    Conv,
+    Symbolic,
+    gru,
+    mean_gradient,
+    network,
+    orthogonal,
+    over,
+)
 
 TOGETHER = """
 import threading
@@ -232,3 +245,25 @@ def test_gru_starts_with_each_gate_orthogonal_without_bias():
             np.testing.assert_allclose(np.linalg.svd(gate, compute_uv=False), 1, rtol=1e-3)
         assert np.abs(gates[0] - gates[1]).max() > 0.1 and np.abs(gates[1] - gates[2]).max() > 0.1
     assert not np.any(params["bias"]) and not np.any(params["candidate_bias"])
+
+
+@pytest.mark.parametrize("rows", [BLOCK_ROWS // 2, BLOCK_ROWS, 3 * BLOCK_ROWS, 3 * BLOCK_ROWS + 8])
+def test_blocks_of_rows_change_neither_outputs_nor_the_mean_gradient(rows, monkeypatch):
+    """Batches of one piece, of three blocks, and of a size that no whole number of blocks fills."""
+    net = network("mlp", (8,), 3)
+    x = jax.random.normal(jax.random.key(0), (rows // 4, 4, 5))
+    params = net.init(jax.random.key(1), x[:, 0])
+    minibatch = x.reshape(rows, 5), jnp.linspace(-1.0, 1.0, rows)
+
+    def loss(params, minibatch):
+        rows, target = minibatch
+        error = ((net.apply(params, rows).sum(-1) - target) ** 2).mean()
+        return error, {"error": error}
+
+    both = lambda: (over(net.apply, 2)(params, x), mean_gradient(loss, params, minibatch))
+    cut = both()
+    assert ("scan[" in str(jax.make_jaxpr(both)())) == (rows == 3 * BLOCK_ROWS)
+    monkeypatch.setattr(jaxrl.networks.jax, "default_backend", lambda: "gpu")
+    assert "scan[" not in str(jax.make_jaxpr(both)())
+    for got, expected in zip(jax.tree.leaves(cut), jax.tree.leaves(both()), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-5)

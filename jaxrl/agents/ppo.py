@@ -20,7 +20,7 @@ import optax
 
 from jaxrl.distributions import Categorical, DiagonalNormal
 from jaxrl.moments import Moments, deviation, empty_moments, merge
-from jaxrl.networks import network, over
+from jaxrl.networks import mean_gradient, network, over
 from jaxrl.returns import gae
 from jaxrl.shuffle import passes
 from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams, Transition
@@ -115,7 +115,7 @@ def ppo(
 
         def gradient_step(carry, minibatch):
             params, adam_state = carry
-            grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
+            grads, metrics = mean_gradient(loss, params, minibatch)
             steps, adam_state = adam.update(grads, adam_state)
             params = jax.tree.map(lambda p, s: p - rate * s, params, steps)
             return (params, adam_state), metrics

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.intrinsic.normalize import normalize_obs, normalize_return
-from jaxrl.networks import network
+from jaxrl.networks import network, over
 from jaxrl.shuffle import passes
 from jaxrl.types import IntrinsicReward, PyTree
 
@@ -77,12 +77,12 @@ def _distillation(
         return ((predictor.apply(params, obs) - goal).T ** 2).mean(0)
 
     def label(state, memory, batch):
-        shape = batch.reward.shape  # [T, N]
-        obs = batch.next_obs.reshape(-1, *batch.next_obs.shape[2:])
-        goal = target.apply(state.target, obs)
-        error = errors(state.predictor, obs, goal).reshape(shape)
-        # Handed on as networks compute it, [D, T*N]: turned round it would cost as much as a network (`make bench`).
-        return (), jnp.where(scored(batch), error, 0.0), goal.T
+        def judge(state, obs):
+            goal = target.apply(state.target, obs)
+            return errors(state.predictor, obs, goal), goal
+
+        error, goal = over(judge, 2)(state, batch.next_obs)
+        return (), jnp.where(scored(batch), error, 0.0), goal
 
     def loss(params, data):
         obs, goal, keep = data  # [B, *O], [B, D], [B]
@@ -90,7 +90,7 @@ def _distillation(
 
     def update(key, state, memory, batch, goal):
         keep = jnp.broadcast_to(scored(batch), batch.reward.shape).astype(jnp.float32)
-        data = (batch.next_obs, goal.T.reshape(*keep.shape, dim), keep)
+        data = (batch.next_obs, goal, keep)
 
         def gradient_step(carry, minibatch):
             params, adam_state = carry
