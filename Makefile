@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow test-envs check lint types smoke bench lock clean
+.PHONY: run test test-slow test-envs check lint types smoke bench bench-env gallery lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
@@ -38,6 +38,12 @@ smoke: $(VENV)/run.installed        ## the command line, end to end, small
 
 bench: $(VENV)/dev.installed        ## every speed claim, beside its reference
 	$(BIN)/python -m benchmarks.bench
+
+bench-env: $(VENV)/dev.installed    ## environment steps per second, beside navix, xminigrid and gymnax
+	$(BIN)/python -m benchmarks.bench_env
+
+gallery: $(VENV)/run.installed      ## docs/gallery.png: every environment of our own
+	$(BIN)/python experiments/gallery.py
 
 lock: pyproject.toml                ## resolve again; needs uv
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt

@@ -263,7 +263,7 @@ def test_blocks_of_rows_change_neither_outputs_nor_the_mean_gradient(rows, monke
     def both():
         return over(net.apply, 2)(params, x), mean_gradient(loss, params, minibatch)
 
-    loops = lambda: "scan[" in str(jax.make_jaxpr(lambda: both())())  # a new function, or the trace would be a cached one
+    loops = lambda: "scan[" in str(jax.make_jaxpr(lambda: both())())  # a new function: no cached trace
     cut = both()
     assert loops() == (rows == 3 * BLOCK_ROWS)
     monkeypatch.setattr(jaxrl.networks.jax, "default_backend", lambda: "gpu")

@@ -76,7 +76,8 @@ class AGVWarehouse(AutoReset):
     actions = Box(-1.0, 1.0, (2,))
     solved = 0.9
     default_params: Any = AGVWarehouseParams()
-    num_states = round(ARENA / CELL) ** 2
+    map_shape = (round(ARENA / CELL),) * 2
+    num_states = map_shape[0] * map_shape[1]
 
     def __init__(self, layout: str = "shelves", pose: bool = False, max_steps: int = 500):
         if layout not in LAYOUTS:

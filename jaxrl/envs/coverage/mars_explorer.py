@@ -110,7 +110,7 @@ class MarsExplorer(AutoReset):
         if not (isinstance(lidar_range, (int, float)) and 1.5 <= lidar_range <= 60):
             raise UserError(f"lidar_range={lidar_range!r} must be a number of cells from 1.5 to 60")
         self.lidar_range, self.view = float(lidar_range), view
-        self.num_states = size * size
+        self.num_states, self.map_shape = size * size, (size, size)
 
     def state_id(self, state: MarsExplorerState, params: MarsExplorerParams) -> Array:
         return state.x * self.size + state.y

@@ -53,6 +53,7 @@ class VisualGrid(AutoReset):
         self.goal = goal
         self.solved = 0.9 if goal else None
         self.num_states = size * size - goal  # the goal's is the last number
+        self.map_shape = None if goal else (size, size)
 
     def state_id(self, state: VisualGridState, params: VisualGridParams) -> Array:
         return state.row * self.size + state.column
