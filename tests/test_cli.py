@@ -65,6 +65,7 @@ def shell(*arguments):
         (["train", "--lr", "abc"], "--lr"),
         (["train", "--discount", "2"], "discount = 2.0: must be in [0, 1]"),
         (["train", "--out", "ideas.py"], "'ideas.py' cannot be written"),
+        (["train", "--at-once", "0"], "at_once = 0: must be at least 1"),
         (["sweep", "spec.toml"], "did you mean 'bonus'?"),
         (["report", "nowhere"], "no results directory 'nowhere'"),
     ],
@@ -90,7 +91,7 @@ def fake_run(monkeypatch, run):
     """Puts `run` in the place of the executor and keeps the specs that it is given."""
     seen = []
     module = types.ModuleType("jaxrl.sweep.run")
-    module.run = lambda spec, out, *, on_event: (seen.append((spec, out)), run(on_event))
+    module.run = lambda spec, out, *, at_once, on_event: (seen.append((spec, out, at_once)), run(on_event))
     monkeypatch.setitem(sys.modules, "jaxrl.sweep.run", module)
     results = types.SimpleNamespace(
         lanes=lambda out: f"lanes of {out.name}",
@@ -121,8 +122,8 @@ def test_train_hands_the_spec_over_and_shows_events_and_the_table(monkeypatch, c
         "train --env-args size=8 --env-args deterministic=true --bonus rnd --set rnd.lr=1e-2 rnd.hidden=(8,) --lr 1e-3"
     )
     assert cli.main([*arguments.split(), "--hidden", "32", "--seeds", "2:4", "--out", "here"]) == 0
-    ((made, out),) = seen
-    assert out == Path("here") and made.seeds == (2, 3)
+    ((made, out, at_once),) = seen
+    assert out == Path("here") and made.seeds == (2, 3) and at_once is None
     expected = {
         "env_args": {"size": 8, "deterministic": True},
         "rnd.lr": 0.01,
@@ -145,8 +146,9 @@ def test_train_hands_the_spec_over_and_shows_events_and_the_table(monkeypatch, c
 def test_sweep_reads_the_file_and_names_the_directory_after_it(monkeypatch, tmp_path):
     seen = fake_run(monkeypatch, events)
     (tmp_path / "trial.toml").write_text("seeds = 3\n[grid]\ncoef = [0.1, 1]\n")
-    assert cli.main(["sweep", "trial.toml"]) == 0
-    ((made, out),) = seen
+    assert cli.main(["sweep", "trial.toml", "--at-once", "2"]) == 0
+    ((made, out, at_once),) = seen
+    assert at_once == 2
     assert out == Path("results/trial") and made.grid == {"coef": (0.1, 1)} and len(made.seeds) == 3
 
 

@@ -25,7 +25,7 @@ METHODS = {
     "none": none,
     "count": count,
     "episodic_count": episodic_count,
-    "rnd": lambda: rnd(1e-3, 0.5, dim=4, hidden=(8,), minibatches=2),
+    "rnd": lambda: rnd(1e-3, proportion=0.5, dim=4, hidden=(8,), minibatches=2),
     "e3b": lambda: e3b(lr=1e-3, actions=ACTIONS, dim=4, hidden=(8,), minibatches=2),
 }
 
