@@ -21,7 +21,7 @@ def replay(
 
     Alone on one device the last bits may differ from the run in which it diverged, so the iteration may too; the
     sentence gives both. With `debug` every floating-point operation is checked and the first that made a NaN out of
-    numbers that were none is named, with the line of code that called it.
+    numbers that were none is named, with the line of code that called it; and so is an action outside of its space.
 
     Raises:
         UserError: no such lane, or damaged files.
@@ -33,7 +33,7 @@ def replay(
     values = {name: jnp.float32(value) for name, value in row["values"].items()}
     trainer = program.make(values).trainer
     last = row["first_bad_iteration"] or iterations(static)
-    init, step = jax.jit(trainer.init), jax.jit(trainer.step)
+    init, step = jax.jit(trainer.init), jax.jit(checkify.checkify(trainer.step, errors=checkify.user_checks))
     checked = jax.jit(checkify.checkify(trainer.step, errors=checkify.nan_checks)) if debug else None
 
     warn_if_foreign(manifest)
@@ -43,7 +43,9 @@ def replay(
     state = init(keys_of([row["seed"]])[0])
     for iteration in range(1, iterations(static) + 1 if debug else last + 1):
         before = state
-        state, metrics = step(state)
+        error, (state, metrics) = step(state)
+        if debug and error.get() is not None:
+            return said + f"iteration {iteration}: {error.get()}\n"
         if metrics["finite"] > 0:
             continue
         said += f"alone, it turns bad at iteration {iteration}\n"

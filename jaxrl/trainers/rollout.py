@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import checkify
 
 from jaxrl.envs.contract import Task
 from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
@@ -35,7 +36,10 @@ def step_all(key: Key, task: Task, state: PyTree, action: Array, *, reset: bool 
     until none is left, because a reset may cost far more than a step (procedural worlds). Each gets the very world
     that its own `step` would have given it. An accelerator does so only for environments that ask for it
     (`lazy_reset`): elsewhere a loop costs it more than resets that nobody needs. Without `reset`, none is reset.
+
+    Under `checkify` an action outside of the space is an error.
     """
+    check_actions(task, action)
     env, params = task.env, task.params
     num_envs = jax.tree.leaves(action)[0].shape[0]
     indices = jnp.arange(num_envs)
@@ -62,6 +66,15 @@ def step_all(key: Key, task: Task, state: PyTree, action: Array, *, reset: bool 
     loop = terminated | truncated, (obs, state)
     obs, state = jax.lax.while_loop(lambda loop: loop[0].any(), reset_some, loop)[1]
     return obs, state, *rest
+
+
+def check_actions(task: Task, action: Array) -> None:
+    """A check, free unless the program is made with `checkify`, that actions ``[N, *A]`` lie in the task's space."""
+    low, high = (task.actions.low, task.actions.high) if isinstance(task.actions, Box) else (0, task.actions.n - 1)
+    outside = (action < low) | (action > high)
+    found = action.reshape(-1)[outside.reshape(-1).argmax()]
+    sentence = f"action = {{found}} is outside of the space of environment {task.name!r}: must be in [{low:g}, {high:g}]"
+    checkify.debug_check(~outside.any(), sentence, found=found)
 
 
 def example_of(task: Task, num_envs: int) -> Transition:
