@@ -73,8 +73,8 @@ def check_actions(task: Task, action: Array) -> None:
     low, high = (task.actions.low, task.actions.high) if isinstance(task.actions, Box) else (0, task.actions.n - 1)
     outside = (action < low) | (action > high)
     found = action.reshape(-1)[outside.reshape(-1).argmax()]
-    sentence = f"action = {{found}} is outside of the space of environment {task.name!r}: must be in [{low:g}, {high:g}]"
-    checkify.debug_check(~outside.any(), sentence, found=found)
+    sentence = f"is outside of the space of environment {task.name!r}: must be in [{low:g}, {high:g}]"
+    checkify.debug_check(~outside.any(), f"action = {{found}} {sentence}", found=found)
 
 
 def example_of(task: Task, num_envs: int) -> Transition:
