@@ -46,7 +46,7 @@ class Signature(NamedTuple):
     supplied: tuple[str, ...]  # without default: the builder gives them
     rewards: bool  # takes `*rewards`
     help: dict[str, str]
-    doc: str  # first line of the module's docstring
+    doc: str  # docstring of its module or, of an object, its own
 
 
 def signature(factory: str | Callable) -> Signature:
@@ -255,7 +255,7 @@ def _of_definition(reference: str, node: ast.FunctionDef, tree: ast.Module, path
         for argument in (*positional, *arguments.kwonlyargs)
         if lines.count(argument.lineno) == 1 and argument.lineno != node.lineno and argument.lineno in comments
     }
-    doc = (ast.get_docstring(tree) or "").partition("\n")[0]
+    doc = ast.get_docstring(tree) or ""
     return Signature(swept, static, tuple(supplied), arguments.vararg is not None, described, doc)
 
 
@@ -273,7 +273,7 @@ def _of_object(factory: Callable) -> Signature:
                 static[name] = parameter.default
         else:
             swept[name] = _number(identity(factory), name, parameter.default)
-    return Signature(swept, static, tuple(supplied), rewards, {}, (inspect.getdoc(factory) or "").partition("\n")[0])
+    return Signature(swept, static, tuple(supplied), rewards, {}, inspect.getdoc(factory) or "")
 
 
 _NOT_LITERAL = object()

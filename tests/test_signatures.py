@@ -63,7 +63,7 @@ def test_parameters_are_sorted_by_the_factory_convention(package):
     assert found.supplied == ("actions", "example")
     assert found.rewards is False
     assert found.help == {"scale": "how much", "after": "not a literal"}
-    assert found.doc == "Surprise. Smith 2020."
+    assert found.doc == "Surprise. Smith 2020.\n\nMore words."
     assert signature("my_pkg.ideas:mixture").rewards is True
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import brax_mazes
-from jaxrl.envs.construct import _arguments, construct
+from jaxrl.envs.construct import arguments_of, construct
 from jaxrl.envs.contract import AutoReset, Task, sample_action
 from jaxrl.errors import UserError
 from jaxrl.types import Array, Box, Key, PyTree
@@ -73,7 +73,7 @@ def _sparse(name: str) -> Callable:
     def build(**options: Any) -> Sparse:
         return Sparse(name, **options)
 
-    accepted, _ = _arguments(brax.envs._envs[name])
+    accepted, _ = arguments_of(brax.envs._envs[name])
     keywords = [inspect.Parameter(one, inspect.Parameter.KEYWORD_ONLY, default=None) for one in dict.fromkeys(accepted)]
     build.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     return build

@@ -20,7 +20,7 @@ def construct(name: str, source: Any, kwargs: dict[str, Any]) -> Task:
         raise UserError(
             f"environment {name!r} must be a class, a function or an object with reset and step, not {type(source)}"
         )
-    accepted, open_ended = ([], False) if is_environment else _arguments(source)
+    accepted, open_ended = ([], False) if is_environment else arguments_of(source)
     arguments = {key: value for key, value in kwargs.items() if open_ended or key in accepted}
     try:
         env = source if is_environment else source(**arguments)
@@ -41,7 +41,7 @@ def construct(name: str, source: Any, kwargs: dict[str, Any]) -> Task:
     return task_of(env, params, name)
 
 
-def _arguments(factory: Callable) -> tuple[list[str], bool]:
+def arguments_of(factory: Callable) -> tuple[list[str], bool]:
     """The keywords that ``factory`` accepts, and whether it accepts any.
 
     A class that passes ``**kwargs`` on also accepts the optional arguments of its bases.

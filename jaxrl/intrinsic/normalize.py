@@ -94,12 +94,12 @@ def normalize_return(reward: IntrinsicReward, discount=0.99) -> IntrinsicReward:
 
         filtered, sums = jax.lax.scan(step, memory.filtered, bonus, unroll=8)  # over T, forward
         moments = merge(state.moments, sums)
-        return ReturnMemory(filtered, inner_memory), bonus / deviation(moments), (moments, inner_trace)
+        return ReturnMemory(filtered, inner_memory), bonus / deviation(moments), (moments, _raw(bonus), inner_trace)
 
     def update(key, state, memory, batch, trace):
-        moments, inner_trace = trace
+        moments, raw, inner_trace = trace
         inner, metrics = reward.update(key, state.inner, memory.inner, batch, inner_trace)
-        return ScaleState(moments, inner), {**metrics, "bonus_return_std": deviation(moments)}
+        return ScaleState(moments, inner), {**raw, **metrics, "bonus_return_std": deviation(moments)}
 
     return IntrinsicReward(init, label, update)
 
@@ -119,11 +119,15 @@ def standardize(reward: IntrinsicReward, *, center=True) -> IntrinsicReward:
         memory, bonus, inner_trace = reward.label(state.inner, memory, batch)
         moments = merge(state.moments, bonus)
         mean = moments.mean if center else 0.0
-        return memory, (bonus - mean) / deviation(moments), (moments, inner_trace)
+        return memory, (bonus - mean) / deviation(moments), (moments, _raw(bonus), inner_trace)
 
     def update(key, state, memory, batch, trace):
-        moments, inner_trace = trace
+        moments, raw, inner_trace = trace
         inner, metrics = reward.update(key, state.inner, memory, batch, inner_trace)
-        return ScaleState(moments, inner), {**metrics, "bonus_std": deviation(moments)}
+        return ScaleState(moments, inner), {**raw, **metrics, "bonus_std": deviation(moments)}
 
     return IntrinsicReward(init, label, update)
+
+
+def _raw(bonus):
+    return {"bonus_raw_mean": bonus.mean(), "bonus_raw_max": bonus.max()}

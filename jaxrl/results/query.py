@@ -23,6 +23,7 @@ from jaxrl.signatures import code_fingerprint
 UNITS = {
     "return": "reward", "eval_return": "reward", "eval_return_sampled": "reward", "bonus_mean": "reward",
     "bonus_max": "reward", "length": "environment steps", "episodes": "episodes", "coverage": "fraction of states",
+    "first_visit": "environment steps",
 }  # fmt: skip
 FINAL = "final_"
 PROVENANCE = ("chunk", "commit", "dirty")

@@ -13,7 +13,8 @@ from jaxrl.agents.random import random
 from jaxrl.envs.contract import Task
 from jaxrl.intrinsic.normalize import is_warmable, keep_warmed
 from jaxrl.moments import Moments, deviation, empty_moments, merge
-from jaxrl.trainers.rollout import EnvCarry, collect, example_of, start
+from jaxrl.trainers.rollout import EnvCarry, collect, example_of, start, state_ids
+from jaxrl.trainers.visits import Visits, correlation_with_counts, exploration, no_visits, visit
 from jaxrl.types import Agent, Array, IntrinsicReward, Key, PyTree, Streams, Trainer
 
 
@@ -24,7 +25,7 @@ class OnPolicyState(NamedTuple):
     reward: PyTree
     reward_memory: PyTree  # [N, ...]
     envs: EnvCarry
-    visited: Array  # [num_states] bool  states acted in so far; [0] when the task names none
+    visits: Visits  # of the task's named states
     scale: Moments  # scalar, of the running extrinsic return; used by normalize_reward
     running: Array  # [N] float32  running discounted extrinsic return, 0 after an episode's end
 
@@ -43,6 +44,12 @@ def summed_stream(coef, discount):
     """(Streams, combine) with S = 1: the critic sees reward + coef * bonus, episodic."""
     streams = Streams(jnp.ones(1), jnp.float32(discount)[None], jnp.array([True]))
     return streams, lambda reward, bonus: (reward + coef * bonus)[..., None]
+
+
+def bonus_stream(discount, episodic: bool):
+    """(Streams, combine) with S = 1: the bonus alone. The agent never sees the reward, which is still measured."""
+    streams = Streams(jnp.ones(1), jnp.float32(discount)[None], jnp.array([episodic]))
+    return streams, lambda reward, bonus: bonus[..., None]
 
 
 def on_policy(
@@ -77,10 +84,10 @@ def on_policy(
         envs = start(k_envs, task, num_envs)
         if warmup and is_warmable(reward_state):
             reward_state = warm_up(k_warmup, reward_state, reward_memory, envs)
-        visited = jnp.zeros(task.num_states or 0, bool)
+        visits = no_visits(task.num_states or 0)
         zeros = jnp.zeros(num_envs)
         return OnPolicyState(
-            key, agent_state, agent_memory, reward_state, reward_memory, envs, visited, empty_moments(), zeros
+            key, agent_state, agent_memory, reward_state, reward_memory, envs, visits, empty_moments(), zeros
         )
 
     def warm_up(key, initial, memory, envs):
@@ -121,14 +128,17 @@ def on_policy(
         extrinsic, scale, running = scaled(state, batch)
         agent_state, agent_metrics = agent.update(k_agent, state.agent, rollout, combine(extrinsic, bonus))
 
-        states = played.pop("states")
-        visited = state.visited if states is None else state.visited.at[states.reshape(-1)].set(True)
+        states, visits = played.pop("states"), state.visits
         metrics = {**played, "bonus_mean": bonus.mean(), "bonus_max": bonus.max(), **reward_metrics, **agent_metrics}
         if states is not None:
-            metrics["coverage"] = visited.mean()
+            arrived = jnp.concatenate([states[1:], state_ids(task, envs.state)[None]])
+            inside = ~(batch.terminated | batch.truncated)  # of an end, the state after the reset is all that is left
+            metrics["bonus_count_correlation"] = correlation_with_counts(bonus, visits, arrived, inside)
+            visits = visit(visits, states)
+            metrics |= exploration(visits)
         metrics["finite"] = all_finite((bonus, reward_metrics, agent_metrics, agent_state, reward_state))
         state = OnPolicyState(
-            key, agent_state, agent_memory, reward_state, reward_memory, envs, visited, scale, running
+            key, agent_state, agent_memory, reward_state, reward_memory, envs, visits, scale, running
         )
         return state, metrics
 

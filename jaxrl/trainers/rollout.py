@@ -77,6 +77,11 @@ def check_actions(task: Task, action: Array) -> None:
     checkify.debug_check(~outside.any(), f"action = {{found}} {sentence}", found=found)
 
 
+def state_ids(task: Task, state: PyTree) -> Array:
+    """The named states ``[N]`` int32 of N environments; the task must name them."""
+    return jax.vmap(task.state_id, (0, None))(state, task.params)
+
+
 def example_of(task: Task, num_envs: int) -> Transition:
     """A Transition ``[N, ...]`` of zeros: what `init` of agents and bonuses is built from."""
     obs = jnp.zeros((num_envs, *task.obs_shape), task.obs_dtype)
@@ -102,7 +107,7 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
         memory, carry = state
         k_act, k_env = jax.random.split(key)
         memory, action, extras = agent.act(k_act, agent_state, memory, carry.obs, carry.first)
-        visited = jax.vmap(task.state_id, (0, None))(carry.state, task.params) if task.state_id else None
+        visited = state_ids(task, carry.state) if task.state_id else None
         obs, env_state, reward, terminated, truncated, info = step_all(k_env, task, carry.state, action)
         reward = reward.astype(jnp.float32)
         memory = agent.observe(memory, reward)

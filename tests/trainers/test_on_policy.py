@@ -139,14 +139,26 @@ def test_coverage_is_the_share_of_named_states_that_were_acted_in():
     trainer = on_policy(task(), watcher(WALK), spy(), stack, num_envs=N, num_steps=T)
     states, rows = iterate(trainer, 2)
     np.testing.assert_allclose(rows["coverage"], [3 / 4, 4 / 4])
-    np.testing.assert_array_equal(states[0].visited, [True, True, True, False])
+    np.testing.assert_array_equal(states[0].visits.counts > 0, [True, True, True, False])
+
+
+def test_the_bonus_of_exact_counts_correlates_perfectly_with_them():
+    """A bonus 1 / sqrt(n + 1) of the state arrived at, n as it is after iteration 1, judged in iterations 1 and 2."""
+    script = np.random.default_rng(0).integers(0, 5, (2 * T, N))
+    run = lambda bonus: iterate(on_policy(task(), watcher(script), bonus, stack, num_envs=N, num_steps=T), 2)
+    states, rows = run(spy())
+    assert np.isnan(rows["bonus_count_correlation"]).all()  # a spy's bonus is constant
+    ideal = 1.0 / jnp.sqrt(jnp.append(states[0].visits.counts, 0) + 1.0)  # of the end, which nobody acts in, as well
+    _, rows = run(stateless(lambda batch: ideal[batch.next_obs.argmax(-1)]))
+    assert np.isnan(rows["bonus_count_correlation"][0])  # nothing was counted yet: the truth is constant
+    np.testing.assert_allclose(rows["bonus_count_correlation"][1], 1.0, rtol=1e-5)
 
 
 def test_a_task_that_names_no_states_has_no_coverage():
     trainer = on_policy(
         envs.make("probe/constant"), watcher(np.zeros((1, N), int)), spy(), stack, num_envs=N, num_steps=T
     )
-    assert "coverage" not in iterate(trainer, 1)[1]
+    assert not {"coverage", "first_visit", "bonus_count_correlation"} & set(iterate(trainer, 1)[1])
 
 
 def test_normalized_rewards_are_divided_by_the_deviation_of_their_running_return():
