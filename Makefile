@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow test-envs check lint types smoke bench bench-env gallery lock clean
+.PHONY: run test test-slow test-envs check lint types smoke bench bench-env bench-bonus gallery lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
@@ -41,6 +41,9 @@ bench: $(VENV)/dev.installed        ## every speed claim, beside its reference
 
 bench-env: $(VENV)/dev.installed    ## environment steps per second, beside navix, xminigrid and gymnax
 	$(BIN)/python -m benchmarks.bench_env
+
+bench-bonus: $(VENV)/dev.installed  ## every bonus: speed, memory, beside a NumPy loop; ROWS="count e3b" for some
+	$(BIN)/python -m benchmarks.bench_bonus $(if $(ROWS),--rows $(ROWS))
 
 gallery: $(VENV)/run.installed      ## docs/gallery.png: every environment of our own
 	$(BIN)/python experiments/gallery.py

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
@@ -16,8 +17,9 @@ import jaxrl.agents
 import jaxrl.envs
 import jaxrl.intrinsic
 from jaxrl.errors import UserError
-from jaxrl.signatures import Signature, installed, signature
-from jaxrl.sweep.spec import CONFIG, MAX_SEED, Field, Spec, agent_fields, load_toml, spec
+from jaxrl.intrinsic.expression import parse
+from jaxrl.signatures import installed, signature
+from jaxrl.sweep.spec import CONFIG, MAX_SEED, Field, Spec, agent_fields, load_toml, parse_seeds, spec
 
 AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "sweep": sweep,
                 "evaluate": evaluate,
                 "report": report,
+                "calibrate": calibrate,
                 "list": list_,
                 "watch": watch,
                 "replay": replay,
@@ -137,6 +140,44 @@ def report(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None
     return 0
 
 
+def calibrate(
+    bonuses: tyro.conf.Positional[tuple[str, ...]] = (),
+    out: Path = Path("results/calibration"),
+    seeds: str = "10",
+    torso: Literal["mlp", "conv"] = "mlp",
+) -> int:
+    """Compare bonuses with exact visit counts along scripted walks, without an agent.
+
+    Args:
+        bonuses: expressions, as in train --bonus; by default every bonus of the catalogue.
+        out: directory of the table, calibration.csv, and the figure, calibration.png.
+        seeds: a count, or start:stop.
+        torso: what looks at the picture of the grid; conv takes minutes a bonus on a CPU.
+    """
+    walks = parse_seeds(seeds)
+    for bonus in bonuses:
+        parse(bonus)
+    _make_writable(out)
+    prepare_jax(os.environ)
+    from jaxrl import calibrate as calibration
+
+    chosen = list(bonuses) or calibration.default_bonuses()
+    done, clock = [], time.monotonic()
+    code = 0
+    try:
+        for calibrated in calibration.run(chosen, walks, out, calibration.Protocol(torso=torso)):
+            done.append(calibrated)
+            seconds, clock = time.monotonic() - clock, time.monotonic()
+            print(f"{len(done)}/{len(chosen)} {calibration.line(calibrated)}, {seconds:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(done)} of {len(chosen)} bonuses done")
+        code = INTERRUPTED
+    if done:
+        print(calibration.text(calibration.table(done)))
+        print(f"table and figure: {out / 'calibration.csv'}, {out / 'calibration.png'}")
+    return code
+
+
 def watch(
     directory: tyro.conf.Positional[Path],
     lane: str,
@@ -189,23 +230,16 @@ def list_(
 
     Args:
         what: envs, bonuses or agents.
-        containing: only rows with this word in them, as in `jaxrl list envs doorkey`.
+        containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus or an agent
+            also lists its parameters, as in `jaxrl list bonuses rnd`.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     heads, rows = _environments() if what == "envs" else _factories(what)
-    rows = [row for row in rows if containing.lower() in " ".join(row).lower()]
-    if not rows:
+    found = [row for row in rows if containing.lower() in " ".join(row).lower()]
+    if not found:
         raise UserError(f"containing = {containing!r}: none of the {what} have this word in their row")
-    table = Table(*heads, box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    with console.capture() as text:
-        console.print(table)
-    print(text.get(), end="")
+    print(_table(heads, found), end="")
+    if what != "envs" and containing in {name for name, *_ in rows}:
+        print(f"\nparameters of {containing}:\n{_table(*_parameters(what, containing))}", end="")
     return 0
 
 
@@ -336,14 +370,47 @@ def _environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("environment", "source", "observation", "actions", "step limit", "solved", "state"), table
 
 
+def _catalogue(what: str) -> dict[str, str]:
+    return jaxrl.intrinsic.CATALOGUE if what == "bonuses" else jaxrl.agents.CATALOGUE
+
+
 def _factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    catalogue = jaxrl.intrinsic.CATALOGUE if what == "bonuses" else jaxrl.agents.CATALOGUE
-    found: dict[str, Signature] = {name: signature(reference) for name, reference in catalogue.items()}
+    """A row for each, from the first line of its module's docstring and, of bonuses, the lines that close it."""
+    closing = ("Kind", "Memory", "Knows") if what == "bonuses" else ()
+    table = []
+    for name, reference in _catalogue(what).items():
+        doc = signature(reference).doc
+        table.append((name, doc.partition("\n")[0], *(_closing_line(doc, word) for word in closing)))
+    return ("name", "what", *("kind", "memory of an environment", "knows")[: len(closing)]), table
+
+
+def _closing_line(doc: str, word: str) -> str:
+    """What follows `word` in a line of its own, and in those below that belong to it, without the full stop."""
+    found = re.search(rf"^{word}: (.+?)\.?(?=\n\w+: |\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    return " ".join(found.group(1).split()) if found else ""
+
+
+def _parameters(what: str, name: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    known = signature(_catalogue(what)[name])
     rows: list[tuple[str, ...]] = [
-        (name, known.doc, *("\n".join(f"{k}={v!r}" for k, v in part.items()) for part in (known.swept, known.static)))
-        for name, known in found.items()
+        (parameter, repr(default), "lane" if parameter in known.swept else "program", known.help.get(parameter, ""))
+        for parameter, default in {**known.swept, **known.static}.items()
     ]
-    return ("name", "what", "swept", "static"), rows
+    return ("parameter", "default", "each value is a", "what"), rows
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    with console.capture() as text:
+        console.print(table)
+    return text.get()
 
 
 def _agent_named_in(arguments: Sequence[str]) -> str:

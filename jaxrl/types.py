@@ -114,5 +114,9 @@ class Episodic(NamedTuple):
 
 
 class Trainer(NamedTuple):
+    """``state.agent`` is what is stored at the end and played in evaluation: by `policy`, in `task`."""
+
     init: Callable  # (key)    -> state
     step: Callable  # (state)  -> (state, metrics)   scalars: already reduced over T and N
+    policy: Callable = lambda agent: agent  # (Agent, greedy or not) -> the Agent that acts with `state.agent`
+    task: Any = None  # a Task; None: the one that it was given

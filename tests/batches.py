@@ -50,3 +50,19 @@ def fake_batch(key, num_steps, num_envs, observations=None, *, opens=True, longe
     reward = rng.normal(size=shape).astype(np.float32)
     fields = (observations[here], action, reward, observations[there], terminated, truncated, first)
     return Transition(*map(jnp.asarray, fields), ())
+
+
+def circling(rng, num_steps, num_envs, observations, *, surprise=False) -> Transition:
+    """A Transition ``[T, N, ...]`` in a world that can be predicted: six states in a circle, action a goes a on.
+
+    Episodes of 8 steps open in random states; with `surprise` they end in a seventh.
+    """
+    shape = (num_steps, num_envs)
+    time = np.broadcast_to(np.arange(num_steps)[:, None] % 8, shape)
+    first, last = time == 0, time == 7
+    opening, action, here = rng.integers(6, size=shape), rng.integers(ACTIONS.n, size=shape), np.zeros(shape, np.int32)
+    for t in range(num_steps):
+        here[t] = np.where(first[t], opening[t], (here[t - 1] + action[t - 1]) % 6)
+    there = np.where(last & surprise, 6, (here + action) % 6)
+    fields = (observations[here], action.astype(np.int32), np.zeros(shape, np.float32), observations[there])
+    return Transition(*map(jnp.asarray, (*fields, last, np.zeros(shape, bool), first)), ())

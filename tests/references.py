@@ -22,6 +22,16 @@ def layer_norm(x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
 
 
+def gru(params, hidden, x):
+    """One step of a gated recurrent unit ``[W]``, gate by gate; the reset gate acts after the product."""
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    given = np.split(np.asarray(x, np.float64) @ params["input"] + params["bias"], 3)
+    kept = np.split(hidden @ params["hidden"], 3)
+    sigmoid = lambda z: 1.0 / (1.0 + np.exp(-z))
+    reset, keep = sigmoid(given[0] + kept[0]), sigmoid(given[1] + kept[1])
+    return (1.0 - keep) * np.tanh(given[2] + reset * (kept[2] + params["candidate_bias"])) + keep * hidden
+
+
 def episodic(batches, score):
     """Bonuses ``[T, N]`` of consecutive batches, where score(past, x) pays the arrival at x.
 
@@ -45,6 +55,30 @@ def elliptical(past, x, ridge, embed=lambda x: np.asarray(x, np.float64)):
     x = embed(x)
     covariance = ridge * np.eye(len(x)) + sum(np.outer(embed(y), embed(y)) for y in past)
     return x @ np.linalg.inv(covariance) @ x
+
+
+def descends(loss, before, after, lr, coordinates=80):
+    """Whether `after` is Adam's first step from `before` down `loss`, params -> float in float64.
+
+    That step moves each parameter by lr against its slope, which is measured here by central differences.
+    """
+    rng, leaves = np.random.default_rng(0), jax.tree.leaves(before)
+    moved = jax.tree.leaves(jax.tree.map(lambda new, old: np.asarray(new, np.float64) - np.asarray(old), after, before))
+    steps, slopes = [], []
+    for leaf in rng.integers(len(leaves), size=coordinates):
+        place = tuple(rng.integers(leaves[leaf].shape))
+
+        def at(shift, leaf=leaf, place=place):
+            shifted = [np.array(x, np.float64) for x in leaves]
+            shifted[leaf][place] += shift
+            return loss(jax.tree.unflatten(jax.tree.structure(before), shifted))
+
+        slopes.append((at(1e-5) - at(-1e-5)) / 2e-5)
+        steps.append(moved[leaf][place])
+    slopes, steps = np.array(slopes), np.array(steps)
+    steep = np.abs(slopes) > 1e-3
+    assert steep.sum() > coordinates / 4
+    return np.allclose(steps[steep], -lr * np.sign(slopes[steep]), rtol=0.05)
 
 
 def roll(reward, batches, example, *, seed=0, learn=True):

@@ -12,19 +12,39 @@ import pytest
 from batches import ACTIONS, example, fake_batch, world
 
 from jaxrl.intrinsic import CATALOGUE
-from jaxrl.intrinsic.combine import add, anneal, difference, product, scale, select
+from jaxrl.intrinsic.airs import airs
+from jaxrl.intrinsic.apt import apt
+from jaxrl.intrinsic.byol_explore import byol_explore
+from jaxrl.intrinsic.cfn import cfn
+from jaxrl.intrinsic.combine import add, anneal, difference, map_obs, product, scale
 from jaxrl.intrinsic.count import count
+from jaxrl.intrinsic.deir import deir
+from jaxrl.intrinsic.disagreement import disagreement
 from jaxrl.intrinsic.e3b import e3b
 from jaxrl.intrinsic.episodic_count import episodic_count
+from jaxrl.intrinsic.forward_error import forward_error
+from jaxrl.intrinsic.icm import icm
+from jaxrl.intrinsic.ngu import ngu
 from jaxrl.intrinsic.none import none
 from jaxrl.intrinsic.normalize import normalize_return, standardize
+from jaxrl.intrinsic.noveld import noveld
+from jaxrl.intrinsic.rdd import rdd
+from jaxrl.intrinsic.re3 import re3
+from jaxrl.intrinsic.ride import ride
 from jaxrl.intrinsic.rnd import rnd
+from jaxrl.intrinsic.simhash import simhash
 from jaxrl.signatures import signature
 
 T, N = 16, 5
 RND = {"dim": 8, "hidden": (16,), "minibatches": 2}
 E3B = {"dim": 8, "hidden": (16,), "minibatches": 2, "actions": ACTIONS}
+REPLAY = {**RND, "capacity": 2 * T * N, "epochs": 2}
 COUNT = {"buckets": 2**10}
+BYOL = {"dim": 8, "width": 6, "hidden": (16,), "minibatches": 1, "horizon": 3, "actions": ACTIONS}
+DEIR = {"dim": 8, "width": 6, "hidden": (16,), "minibatches": 2, "remembered": 4, "queue": 16, "actions": ACTIONS}
+AIRS = {"hidden": (8,), "minibatches": 2}
+NGU = {**E3B, "k": 3, "remembered": 4}
+RE3 = {"dim": 8, "hidden": (16,)}
 
 
 class Row(NamedTuple):
@@ -43,21 +63,129 @@ def reads(*fields):
 
 LR = {"lr": (1e-3, 1e-2)}
 RND_SWEPT = {**LR, "discount": (0.99, 0.5), "clip": (5.0, 1.0)}
+CODE_SWEPT = {**LR, "clip": (5.0, 1.0)}
 E3B_SWEPT = {"ridge": (0.1, 1.0), **LR}
+MODEL_WEIGHTS = {"inverse": (0.8, 0.1), "forward": (0.2, 10.0)}
+ALL_OBS = ("opening", "obs", "next_obs")
 BATCH_SCALE = {"chunks": False, "rescales": True}
 RETURN_FILTER = {**BATCH_SCALE, "resets": False}
+
+NGU_SWEPT = {
+    **LR,
+    "epsilon": (1e-2, 1e-3),
+    "cluster_distance": (0.01, 0.1),
+    "pseudo_count": (0.001, 0.1),
+    "max_similarity": (8.0, 1.0),
+    "max_scale": (5.0, 1.5),
+}
 
 ROWS = {
     "none": Row(none, reads=reads(), memoryless=True),
     "count": Row(lambda: count(**COUNT), memoryless=True),
     "episodic_count": Row(lambda: episodic_count(**COUNT), reads=reads("opening", "next_obs")),
     "rnd": Row(lambda **h: rnd(**h, **RND), RND_SWEPT, **RETURN_FILTER),
+    "simhash": Row(lambda **h: simhash(**h, **RND, bits=16), CODE_SWEPT, memoryless=True),
+    "cfn": Row(lambda **h: cfn(**h, **REPLAY), {**CODE_SWEPT, "freshness": (0.5, 0.0)}, memoryless=True),
+    "rdd": Row(lambda **h: rdd(**h, **RND), {**RND_SWEPT, "sigma": (1.0, 0.1)}, **RETURN_FILTER),
     "e3b": Row(lambda **h: e3b(**h, **E3B), E3B_SWEPT, reads("opening", "next_obs"), **BATCH_SCALE),
+    "icm": Row(
+        lambda **h: icm(**h, **E3B), {**RND_SWEPT, **MODEL_WEIGHTS}, reads("action", *ALL_OBS), **RETURN_FILTER
+    ),
+    "disagreement": Row(
+        lambda **h: disagreement(**h, **E3B, members=3, width=16),
+        {**RND_SWEPT, "keep": (0.8, 0.5)},
+        reads("opening", "obs", "action"),
+        **RETURN_FILTER,
+    ),
+    "forward_error": Row(
+        lambda **h: forward_error(**h, actions=ACTIONS, width=16, minibatches=2),
+        {**CODE_SWEPT, "eta": (0.2, 1.0)},
+        reads("action", *ALL_OBS),
+        memoryless=True,
+    ),
+    "ride": Row(
+        lambda **h: ride(**h, **E3B, **COUNT),
+        {**LR, **MODEL_WEIGHTS, "discount": (0.99, 0.5)},
+        reads(*ALL_OBS),
+        **RETURN_FILTER,
+    ),
+    "noveld": Row(
+        lambda **h: noveld(**h, **RND, gate=False), {**RND_SWEPT, "alpha": (0.5, 0.1)}, reads(*ALL_OBS), **RETURN_FILTER
+    ),
+    "byol_explore": Row(
+        # Its open loops cross the edges of batches, so only the scale, and not chunking, tells where one ends.
+        lambda **h: byol_explore(**h, **BYOL, prioritize=False),
+        {**LR, "target_decay": (0.99, 0.5), "momentum": (0.99, 0.5), "clip": (5.0, 1.0)},
+        reads("action", *ALL_OBS),
+        **BATCH_SCALE,
+    ),
+    "deir": Row(
+        lambda **h: deir(**h, **DEIR, normalize=False),
+        {**LR, "momentum": (0.9, 0.5), "max_grad_norm": (0.5, 1e-6)},
+        reads(*ALL_OBS),
+    ),
+    "airs": Row(
+        # After two rollouts the first arm pays, and the other's memory is kept all the same.
+        lambda: airs(episodic_count(**COUNT), rnd(**RND, scale=False), **AIRS), reads=reads("opening", "next_obs")
+    ),
+    "ngu": Row(lambda **h: ngu(**h, **NGU), NGU_SWEPT, reads("opening", "next_obs"), chunks=False),
+    "re3": Row(lambda **h: re3(**h, **RE3), {"decay": (0.0, 0.5)}, memoryless=True, chunks=False),
+    "apt": Row(lambda **h: apt(**h, **E3B, k=5), LR, memoryless=True, chunks=False),
+    "ngu's family, random features, no life-long factor": Row(
+        lambda: ngu(**NGU, family=3, features="random", modulate=False),
+        reads=reads("opening", "next_obs"),
+        chunks=False,
+    ),
+    "re3 of earlier rollouts, too": Row(
+        lambda: re3(**RE3, k=35, earlier=200, average=True, normalize=False, log=False),
+        memoryless=True,
+        chunks=False,
+    ),
     "count of pairs": Row(
         lambda: count(with_action=True, **COUNT), reads=reads("opening", "obs", "action"), memoryless=True
     ),
     "first visit": Row(lambda: episodic_count(first_visit=True, **COUNT), reads=reads("opening", "next_obs")),
+    "simhash of learned codes": Row(
+        lambda **h: simhash(**h, **RND, bits=16, learned=True), CODE_SWEPT, memoryless=True
+    ),
+    "cfn plain": Row(lambda lr: cfn(lr, **REPLAY, prior=False, prioritized=False, whiten=False), LR, memoryless=True),
+    "rdd of kept draws": Row(
+        lambda lr, sigma: rdd(lr, sigma, **REPLAY, replay=True, mean="constant", scale=False),
+        {**LR, "sigma": (1.0, 0.1)},
+        memoryless=True,
+    ),
     "rnd unscaled": Row(lambda **h: rnd(**h, **RND, scale=False, terminal=False), LR, memoryless=True),
+    "icm of random features": Row(
+        lambda **h: icm(**h, **E3B, features="random", scale=False), LR, reads("action", *ALL_OBS), memoryless=True
+    ),
+    "disagreement of raw observations": Row(
+        lambda **h: disagreement(**h, **E3B, members=2, width=16, features="raw", whiten=False, scale=False),
+        LR,
+        reads("opening", "obs", "action"),
+        memoryless=True,
+    ),
+    "ride without its gate": Row(
+        lambda **h: ride(**h, **E3B, gate=False, scale=False), LR, reads(*ALL_OBS), memoryless=True
+    ),
+    "noveld of alpha 0": Row(  # with its gate, which leaves little to read where a state was met before
+        lambda **h: noveld(0.0, **h, **RND, **COUNT, scale=False), LR, reads("opening", "next_obs")
+    ),
+    "product(count, first visit)": Row(
+        lambda: product(count(**COUNT), episodic_count(first_visit=True, **COUNT)), reads=reads("opening", "next_obs")
+    ),
+    "standardize(product(rnd, e3b))": Row(
+        lambda lr, ridge: standardize(
+            product(rnd(lr, **RND, scale=False), e3b(ridge, normalize=False, **E3B)), center=False
+        ),
+        {**LR, "ridge": (0.1, 1.0)},
+        reads("opening", "next_obs"),
+        **BATCH_SCALE,
+    ),
+    "add(rnd, first visit)": Row(
+        lambda lr: add(rnd(lr, **RND, scale=False), episodic_count(first_visit=True, **COUNT)),
+        LR,
+        reads("opening", "next_obs"),
+    ),
     "product(episodic_count, rnd)": Row(
         lambda **h: product(episodic_count(**COUNT), rnd(**h, **RND)),
         LR,
@@ -82,19 +210,21 @@ ROWS = {
         reads("opening", "obs", "next_obs"),
         memoryless=True,
     ),
-    "anneal(select(count, episodic_count))": Row(
+    "anneal(airs(count, episodic_count, e3b))": Row(
         lambda exploration: anneal(
-            select(
+            airs(
                 count(**COUNT),
                 episodic_count(**COUNT),
-                score=lambda batch: 1.0 - batch.first[0].mean(),  # the second of two rollouts earns more: arm 1 pays
+                e3b(**E3B, normalize=False),  # pays in the third rollout
                 exploration=exploration,
+                **AIRS,
             ),
             lambda updates: 0.9**updates,
         ),
         {"exploration": (1.0, 0.1)},
         reads("opening", "next_obs"),
     ),
+    "map_obs(count)": Row(lambda: map_obs(count(**COUNT), lambda obs: 2.0 * obs[..., :3]), memoryless=True),
 }
 
 
@@ -353,8 +483,44 @@ def test_no_key_is_used_twice(programs, row, batch):
         lambda: rnd(**RND),
         lambda: e3b(**E3B),
         lambda: product(rnd(**RND), e3b(**E3B)),
+        lambda: icm(**E3B),
+        lambda: icm(**E3B, features="random"),
+        lambda: disagreement(**E3B, members=3, width=16),
+        lambda: forward_error(actions=ACTIONS, width=16, minibatches=2),
+        lambda: ride(**E3B, **COUNT),
+        lambda: noveld(**RND, **COUNT),
+        lambda: airs(rnd(**RND), e3b(**E3B), **AIRS),
+        lambda: ngu(**NGU),
+        lambda: re3(**RE3, earlier=200),
+        lambda: apt(**E3B),
+        lambda: byol_explore(**BYOL),
+        lambda: deir(**DEIR),
+        lambda: simhash(**RND, bits=16, learned=True),
+        lambda: cfn(**REPLAY),
+        lambda: rdd(**RND),
+        lambda: rdd(**REPLAY, replay=True),
     ],
-    ids=["rnd", "e3b", "product(rnd, e3b)"],
+    ids=[
+        "rnd",
+        "e3b",
+        "product(rnd, e3b)",
+        "icm",
+        "icm of random features",
+        "disagreement",
+        "forward_error",
+        "ride",
+        "noveld",
+        "airs(rnd, e3b)",
+        "ngu",
+        "re3",
+        "apt",
+        "byol_explore",
+        "deir",
+        "simhash of learned codes",
+        "cfn",
+        "rdd",
+        "rdd of kept draws",
+    ],
 )
 def test_label_and_update_together_cost_their_sum(make, batch):
     """More would be work done twice. Less would be an `update` that asks again for what `label` gave it in the trace:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxrl.types import Array, IntrinsicReward, PyTree
 
 
-def _together(rewards, reduce) -> IntrinsicReward:
+def together(rewards, reduce) -> IntrinsicReward:
+    """All `rewards` side by side; the bonus is `reduce` of the list of theirs, ``[T, N]`` each."""
     if not rewards:
         raise ValueError("add and product need at least one bonus")
 
@@ -35,12 +36,12 @@ def _together(rewards, reduce) -> IntrinsicReward:
 
 def add(*rewards: IntrinsicReward) -> IntrinsicReward:
     """Sum of the children's bonuses."""
-    return _together(rewards, sum)
+    return together(rewards, sum)
 
 
 def product(*rewards: IntrinsicReward) -> IntrinsicReward:
     """Product of the children's bonuses, e.g. global x episodic (Henaff et al. 2023, arXiv:2306.03236)."""
-    return _together(rewards, math.prod)
+    return together(rewards, math.prod)
 
 
 def map_bonus(reward: IntrinsicReward, function) -> IntrinsicReward:
@@ -56,6 +57,24 @@ def map_bonus(reward: IntrinsicReward, function) -> IntrinsicReward:
 def scale(reward: IntrinsicReward, factor) -> IntrinsicReward:
     """The bonus times `factor`, a number that may be traced."""
     return map_bonus(reward, lambda bonus: factor * bonus)
+
+
+def map_obs(reward: IntrinsicReward, function) -> IntrinsicReward:
+    """`reward` on what `function` makes of observations, ``[..., *O] -> [..., *P]`` for any leading axes."""
+
+    def seen(batch):
+        return batch._replace(obs=function(batch.obs), next_obs=function(batch.next_obs))
+
+    def init(key, example):
+        return reward.init(key, seen(example))
+
+    def label(state, memory, batch):
+        return reward.label(state, memory, seen(batch))
+
+    def update(key, state, memory, batch, trace):
+        return reward.update(key, state, memory, seen(batch), trace)
+
+    return IntrinsicReward(init, label, update)
 
 
 def difference(reward: IntrinsicReward, alpha=0.5) -> IntrinsicReward:
@@ -92,50 +111,5 @@ def anneal(reward: IntrinsicReward, schedule) -> IntrinsicReward:
     def update(key, state, memory, batch, trace):
         inner, metrics = reward.update(key, state.inner, memory, batch, trace)
         return AnnealState(state.updates + 1, inner), metrics
-
-    return IntrinsicReward(init, label, update)
-
-
-class SelectState(NamedTuple):
-    arm: Array  # () int32  the child that pays now
-    pulls: Array  # [K] float32  how often each was chosen
-    value: Array  # [K] float32  mean score of each
-    children: PyTree
-
-
-def select(*rewards: IntrinsicReward, score, exploration=1.0) -> IntrinsicReward:
-    """One child pays per batch, chosen by UCB1 over scores (the bandit of AIRS, Yuan et al. 2023, arXiv:2301.10886).
-
-    Every child labels, so that memories stay in step (under vmap a branch costs both sides anyway), but only the
-    child that paid learns from the batch.
-
-    Args:
-        rewards: at least two children. score: batch -> () float, credited to the child that labelled the batch.
-        exploration: weight of UCB's sqrt(log(total) / pulls) term; may be traced.
-    """
-    if len(rewards) < 2:
-        raise ValueError(f"select needs at least two bonuses to choose from, got {len(rewards)}")
-    together = _together(rewards, lambda bonuses: jnp.stack(bonuses, -1))
-
-    def init(key, example):
-        children, memory = together.init(key, example)
-        zeros = jnp.zeros(len(rewards))
-        return SelectState(jnp.int32(0), zeros, zeros, children), memory
-
-    def label(state, memory, batch):
-        memory, bonuses, trace = together.label(state.children, memory, batch)
-        return memory, bonuses[..., state.arm], trace
-
-    def update(key, state, memory, batch, trace):
-        learned, metrics = together.update(key, state.children, memory, batch, trace)
-        children = tuple(
-            jax.tree.map(lambda new, old, i=i: jnp.where(state.arm == i, new, old), new, old)
-            for i, (new, old) in enumerate(zip(learned, state.children, strict=True))
-        )
-        pulls = state.pulls.at[state.arm].add(1.0)
-        value = state.value.at[state.arm].add((score(batch) - state.value[state.arm]) / pulls[state.arm])
-        bound = value + exploration * jnp.sqrt(jnp.log(pulls.sum()) / jnp.maximum(pulls, 1.0))
-        arm = jnp.where(pulls > 0, bound, jnp.inf).argmax().astype(jnp.int32)  # untried arms first, in order
-        return SelectState(arm, pulls, value, children), {**metrics, "select/arm": state.arm.astype(jnp.float32)}
 
     return IntrinsicReward(init, label, update)

@@ -5,6 +5,10 @@
 N counts the visits committed before the batch, by all environments of the lane together; the + 1 is the visit being
 paid, so a first visit earns 1. Departures: a batch of T x N transitions is judged by the counts before it, so repeats
 within one batch earn the same; states are told apart by a hash (see `hashing`), floats rounded to 1e-3.
+
+Kind: lifelong.
+Memory: none.
+Knows: the visits committed before the batch.
 """
 
 import jax

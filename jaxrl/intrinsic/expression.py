@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UserError, unknown
-from jaxrl.intrinsic import CATALOGUE
+from jaxrl.intrinsic import CATALOGUE, LEAST_PARTS
 from jaxrl.signatures import Signature, coerce, signature
 
 LONGEST = 1000  # characters; bounds the depth of the tree
@@ -214,8 +214,10 @@ class _Reader(NamedTuple):
         label = names.get(reference, reference.partition(":")[2])
         if arguments and not known.rewards:
             raise self.refusal(arguments[0], f"{label!r} takes keywords only")
-        if known.rewards and not arguments:
-            raise self.refusal(name, f"{label!r} combines bonuses: write them between its parentheses")
+        least = LEAST_PARTS.get(names.get(reference, ""), 1)
+        if known.rewards and len(arguments) < least:
+            count = f"at least {least} between its parentheses, not {len(arguments)}"
+            raise self.refusal(name, f"{label!r} combines bonuses: write {count}")
         children = tuple(map(self.sum, arguments))
         for node, child in zip(arguments, children, strict=True):
             if isinstance(child, Number):

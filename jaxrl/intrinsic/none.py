@@ -1,4 +1,9 @@
-"""No bonus: the control every other bonus is compared with."""
+"""No bonus: the control every other bonus is compared with.
+
+Kind: lifelong.
+Memory: none.
+Knows: nothing.
+"""
 
 import jax.numpy as jnp
 

@@ -11,6 +11,11 @@ Departures: predictor and target have the same torso unless `deeper` adds hidden
 pixels: two of 512); the predictor takes its own Adam steps instead of sharing the policy's; the whole observation is
 scored where the paper takes the last of four stacked frames; `proportion` takes whole time slices, not single rows, so
 that what is not learned from costs nothing (see `shuffle`).
+
+Kind: lifelong.
+Memory: 4 bytes, the running return.
+Knows: networks and observation moments as of before the batch; the scale includes the
+batch.
 """
 
 from typing import NamedTuple

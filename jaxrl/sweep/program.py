@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 
 import jaxrl.agents
+import jaxrl.trainers
 from jaxrl import envs
 from jaxrl.envs.contract import Task
 from jaxrl.envs.params import check_numbers, check_traceable, with_numbers
 from jaxrl.envs.wrappers.wrapper import wrapped
 from jaxrl.intrinsic import expression
-from jaxrl.signatures import signature
-from jaxrl.sweep.spec import PARAMS, iterations
+from jaxrl.intrinsic.combine import map_obs
+from jaxrl.signatures import Signature, signature
+from jaxrl.sweep.spec import CONFIG, PARAMS, iterations, trainer_label
 from jaxrl.trainers.evaluate import evaluate
-from jaxrl.trainers.on_policy import OnPolicyState, on_policy, split_streams, summed_stream
-from jaxrl.types import Agent, Key, Trainer
+from jaxrl.trainers.on_policy import bonus_stream, split_streams, summed_stream
+from jaxrl.types import Agent, Key, PyTree, Trainer
 
 
 class LaneProgram(NamedTuple):
@@ -30,8 +32,8 @@ class LaneProgram(NamedTuple):
     trainer: Trainer
     greedy: Agent
     sampling: Agent
-    evaluate: Callable  # (key, OnPolicyState) -> metrics, scalars
-    task: Task  # with the lane's own numbers
+    evaluate: Callable  # (key, the trainer's state) -> metrics, scalars; reads `state.agent` alone
+    task: Task  # that its agents play, with the lane's own numbers
 
 
 class Program(NamedTuple):
@@ -46,9 +48,9 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
     shared = wrapped(shared, static.get("wrap", ()), objects)
     followed: set[str] = set()
     bonus = expression.parse(static["bonus"], objects)
-    reference = jaxrl.agents.CATALOGUE.get(static["agent"], static["agent"])
-    factory = objects.get(reference) or _load(reference)
-    takes = signature(objects.get(reference, reference))
+    agent_factory, agent_takes = _factory(static["agent"], jaxrl.agents.CATALOGUE, objects)
+    loop = static.get("trainer", CONFIG["trainer"].default)
+    trainer_factory, trainer_takes = _factory(loop, jaxrl.trainers.CATALOGUE, objects)
 
     def make(values: Mapping[str, Any]) -> LaneProgram:
         numbers = _params(values)
@@ -56,7 +58,11 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
         for name in numbers.keys() - followed:  # once, because following a number costs a trace of the environment
             check_traceable(shared, name)
             followed.add(name)
-        if bonus == expression.parse("none"):  # the control: no bonus, so no critic and no advantage of one either
+        if "combine" not in trainer_takes.supplied:
+            streams, combine = summed_stream(0.0, values["discount"])
+        elif static.get("streams") == "only":
+            streams, combine = bonus_stream(values["bonus_discount"], static["bonus_episodic"])
+        elif bonus == expression.parse("none"):  # the control: no bonus, so no critic and no advantage of one either
             streams, combine = summed_stream(0.0, values["discount"])
         elif static["streams"] == "split":
             streams, combine = split_streams(
@@ -69,23 +75,28 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
             supplied = {
                 "streams": streams, "actions": task.actions, "iterations": iterations(static), "explore": explore
             }  # fmt: skip
-            chosen = {name: values[name] for name in takes.swept} | {name: static[name] for name in takes.static}
-            return factory(**chosen, **{name: supplied[name] for name in takes.supplied})
+            return _made(agent_factory, agent_takes, {**static, **values}, supplied)
 
         reward = expression.build(bonus, {**static, **values}, objects, actions=task.actions)
+        if own := getattr(task.env, "unaugmented", None):  # bonuses judge the environment's own observation
+            reward = map_obs(reward, own)
         sampling, greedy = agent(explore=True), agent(explore=False)
-        trainer = on_policy(
-            task,
-            sampling,
-            reward,
-            combine,
-            num_envs=static["num_envs"],
-            num_steps=static["num_steps"],
-            warmup=static.get("warmup", 0),
-            reward_discount=values["discount"] if static["normalize_reward"] else None,
-        )
+        supplied = {
+            "task": task,
+            "agent": sampling,
+            "reward": reward,
+            "combine": combine,
+            "num_envs": static["num_envs"],
+            "num_steps": static["num_steps"],
+            "iterations": iterations(static),
+            "discount": values.get("discount"),
+            "warmup": static.get("warmup", 0),
+            "reward_discount": values["discount"] if static.get("normalize_reward") else None,
+        }
+        trainer = _made(trainer_factory, trainer_takes, {**static, **values}, supplied, f"{trainer_label(loop)}.")
+        sampling, greedy, task = trainer.policy(sampling), trainer.policy(greedy), trainer.task or task
 
-        def measure(key: Key, state: OnPolicyState):
+        def measure(key: Key, state: PyTree):
             k_greedy, k_sampled = jax.random.split(key)
             episodes = static["eval_episodes"]
             greedy_return = evaluate(k_greedy, task, greedy, state.agent, episodes=episodes).mean()
@@ -107,6 +118,19 @@ def _params(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(PARAMS): value for name, value in values.items() if name.startswith(PARAMS)}
 
 
-def _load(reference: str) -> Callable:
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _factory(
+    name: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable]
+) -> tuple[Callable, Signature]:
+    reference = catalogue.get(name, name)
+    if reference in objects:
+        return objects[reference], signature(objects[reference])
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute), signature(reference)
+
+
+def _made(
+    factory: Callable, takes: Signature, fields: Mapping[str, Any], supplied: Mapping[str, Any], prefix: str = ""
+) -> Any:
+    """What the factory makes of the run's fields, named with `prefix`, and of what is supplied, which comes first."""
+    names = (*takes.supplied, *takes.swept, *takes.static)
+    return factory(**{name: supplied[name] if name in supplied else fields[prefix + name] for name in names})

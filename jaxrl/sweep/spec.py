@@ -1,9 +1,9 @@
 """The schema of a run, and specs: which fields are fixed and which are swept. No jax here.
 
 The fields are those of `CONFIG`, the parameters of the agent's factory (``lr``), those of every bonus in the
-expression under its name (``rnd.lr``), and numbers among the environment's params (``params.obstacles``). *Traced*
-fields are numbers that differ between lanes of one compiled program; each combination of the other, *static* fields is
-a program of its own.
+expression and of the trainer under their names (``rnd.lr``, ``selmo.mixture``), and numbers among the environment's
+params (``params.obstacles``). *Traced* fields are numbers that differ between lanes of one compiled program; each
+combination of the other, *static* fields is a program of its own.
 """
 
 import itertools
@@ -17,6 +17,7 @@ import jaxrl.agents
 import jaxrl.envs
 import jaxrl.envs.wrappers
 import jaxrl.intrinsic
+import jaxrl.trainers
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.expression import Call, Tree, canonical, parse, terms
 from jaxrl.signatures import Signature, check_reference, coerce, identity, is_literal, signature
@@ -41,10 +42,13 @@ CONFIG = {
     "wrap": Field((), "wrappers of the environment, innermost first, as in 'sticky_actions(probability=0.1)'"),
     "bonus": Field("none", "bonus expression, as in '0.5 * rnd + e3b'"),
     "agent": Field("ppo", "agent: a name, or package.module:name"),
+    "trainer": Field("on_policy", "training loop: a name, or package.module:name"),
     "steps": Field(200_000, "environment steps per lane", low=1),
     "num_envs": Field(16, "environments per lane", low=1),
     "num_steps": Field(64, "steps of each environment between updates", low=1),
-    "streams": Field("split", "one critic each for reward and bonus, or one sum", choices=("split", "sum")),
+    "streams": Field(
+        "split", "one critic each for reward and bonus, one sum, or the bonus only", choices=("split", "sum", "only")
+    ),
     "bonus_episodic": Field(False, "the bonus return stops where an episode ends"),
     "normalize_reward": Field(False, "divide the extrinsic reward by the deviation of its return"),
     "warmup": Field(5, "random-policy iterations that initialise a bonus's observation moments", low=0),
@@ -71,11 +75,50 @@ BOUNDS = {
     "hidden": (1, math.inf),
     "deeper": (1, math.inf),
     "buckets": (1, 2**31),
+    "momentum": (0, 1 - 1e-6),
+    "target_decay": (0, 1),
+    "horizon": (1, math.inf),
+    "remembered": (1, math.inf),
+    "queue": (1, math.inf),
+    "mixture": (0, 1),
+    "curious": (0, 1),
+    "snapshots": (2, math.inf),
+    "no_reward_time": (0, 0.999),
+    "rounds": (2, math.inf),
+    "classes": (2, math.inf),
+    "bits": (1, math.inf),
+    "freshness": (0, 1),
+    "sigma": (0, math.inf),
+    "members": (2, math.inf),
+    "keep": (1e-9, 1),
+    "alpha": (0, math.inf),
+    "inverse": (0, math.inf),
+    "forward": (0, math.inf),
+    "k": (1, math.inf),
+    "capacity": (1, math.inf),
+    "earlier": (0, math.inf),
+    "family": (1, math.inf),
+    "epsilon": (1e-9, math.inf),
+    "cluster_distance": (0, math.inf),
+    "pseudo_count": (0, math.inf),
+    "max_similarity": (0, math.inf),
+    "max_scale": (1, math.inf),
+    "decay": (0, 1),
 }
-STRUCTURAL = ("env", "env_args", "wrap", "bonus", "agent", "streams")  # decide which other fields exist
-# What a program without a bonus, and one that sums it into the reward, has no use for: not a lane for each value of it.
-WITHOUT_BONUS = ("coef", "streams", "bonus_discount", "bonus_episodic", "warmup")
-WITH_A_SUM = ("bonus_discount", "bonus_episodic")
+STRUCTURAL = ("env", "env_args", "wrap", "bonus", "agent", "trainer", "streams")  # decide which other fields exist
+# What a program without a bonus, or with this choice of streams, has no use for: not a lane for each value of it.
+IDLE: dict[str, tuple[str, ...]] = {
+    "none": ("coef", "streams", "bonus_discount", "bonus_episodic", "warmup"),
+    "split": (),
+    "sum": ("bonus_discount", "bonus_episodic"),
+    "only": ("coef", "discount", "normalize_reward"),
+}
+# What a trainer has no use for whose factory does not ask for it (`jaxrl.trainers.SUPPLIED`).
+OF_TRAINERS = {
+    "combine": ("coef", "streams", "bonus_discount", "bonus_episodic"),
+    "warmup": ("warmup",),
+    "reward_discount": ("normalize_reward",),
+}
 PARAMS = "params."  # + a number of the environment's params, or of a wrapper's; it is known once the task is built
 
 
@@ -84,7 +127,7 @@ class Spec(NamedTuple):
     seeds: tuple[int, ...]
     fixed: dict[str, Any]
     grid: dict[str, tuple]
-    objects: dict[str, Callable]  # Python environments, bonuses and agents by reference, outside of what is hashed
+    objects: dict[str, Callable]  # Python environments, bonuses, ... by reference, outside of what is hashed
 
 
 def spec(
@@ -97,8 +140,8 @@ def spec(
 ) -> Spec:
     """A checked spec: `fixed` fields, `grid` fields with the values to combine, seeds (8, "0:8" or a list).
 
-    `env`, `bonus`, `agent` and the entries of `wrap` may be Python classes or functions; those in `own` may be named
-    inside expressions.
+    `env`, `bonus`, `agent`, `trainer` and the entries of `wrap` may be Python classes or functions; those in `own` may
+    be named inside expressions.
     Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
     """
     objects = {identity(thing): thing for thing in own}
@@ -135,15 +178,21 @@ def load_toml(path: str | Path) -> Spec:
     return spec(name=tables.get("name", path.stem), seeds=tables.get("seeds", 1), grid=grid, **fixed)
 
 
-def schema(agent: str, bonus: Tree, streams: str, objects: Mapping[str, Callable]) -> dict[str, Field]:
-    """Every field that a run with this agent, bonus and choice of streams has, by name."""
+def schema(
+    agent: str, bonus: Tree, streams: str, trainer: str, objects: Mapping[str, Callable]
+) -> dict[str, Field]:
+    """Every field that a run with this agent, bonus, choice of streams and trainer has, by name."""
     own = agent_fields(agent, objects)
     fields = {**own, **CONFIG}
     for call in terms(bonus):
         known = signature(objects.get(call.reference, call.reference))
         for key, field in _parameters(f"{call.name}.", known, call.keywords).items():
             fields.setdefault(key, field)
-    idle = WITHOUT_BONUS if bonus == parse("none") else WITH_A_SUM if streams == "sum" else ()
+    asked = {*(loop := trainer_signature(trainer, objects)).supplied, *loop.static}
+    fields |= _parameters(f"{trainer_label(trainer)}.", loop, dict.fromkeys(jaxrl.trainers.SUPPLIED))
+    control = bonus == parse("none") and not ("combine" in asked and streams == "only")
+    idle = {*IDLE["none" if control else streams if "combine" in asked else "split"]}
+    idle |= {key for parameter, keys in OF_TRAINERS.items() if parameter not in asked for key in keys}
     return {key: field for key, field in fields.items() if key not in idle or key in own}
 
 
@@ -153,6 +202,19 @@ def agent_fields(agent: str, objects: Mapping[str, Callable]) -> dict[str, Field
         raise unknown("agent", agent, jaxrl.agents.CATALOGUE)
     reference = jaxrl.agents.CATALOGUE.get(agent, agent)
     return _parameters("", signature(objects.get(reference, reference)), {})
+
+
+def trainer_signature(trainer: str, objects: Mapping[str, Callable]) -> Signature:
+    """The signature of a trainer's factory, by catalogue name or reference."""
+    if ":" not in trainer and trainer not in jaxrl.trainers.CATALOGUE:
+        raise unknown("trainer", trainer, jaxrl.trainers.CATALOGUE)
+    reference = jaxrl.trainers.CATALOGUE.get(trainer, trainer)
+    return signature(objects.get(reference, reference))
+
+
+def trainer_label(trainer: str) -> str:
+    """What a trainer's own fields begin with: its name."""
+    return trainer.rpartition(":")[2]
 
 
 def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]]]]:
@@ -166,6 +228,7 @@ def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]
         chosen = {**spec.fixed, **structure}
         bonus = parse(coerce("bonus", chosen.get("bonus", CONFIG["bonus"].default), ""), spec.objects)
         agent = coerce("agent", chosen.get("agent", CONFIG["agent"].default), "")
+        trainer = coerce("trainer", chosen.get("trainer", CONFIG["trainer"].default), "")
         env = _checked_env(coerce("env", chosen.get("env", CONFIG["env"].default), ""), spec.objects)
         calls = _wrappers(chosen.get("wrap", ()), spec.objects)
         streams = checked("streams", chosen.get("streams", CONFIG["streams"].default), CONFIG["streams"])
@@ -175,8 +238,10 @@ def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]
             "wrap": tuple(map(jaxrl.envs.wrappers.text_of, calls)),
             "bonus": canonical(bonus),
             "agent": agent,
+            "trainer": trainer,
         }
-        fields = schema(agent, bonus, streams, spec.objects)
+        _check_bonus(trainer, bonus, spec.objects)
+        fields = schema(agent, bonus, streams, trainer, spec.objects)
         fields |= {key: Field(0.0, traced=True) for key in (*spec.fixed, *spec.grid) if key.startswith(PARAMS)}
         if "streams" in fields:
             resolved["streams"] = streams
@@ -209,7 +274,7 @@ def iterations(program: Mapping[str, Any]) -> int:
 def references(program: Mapping[str, Any], objects: Mapping[str, Callable]) -> list[str]:
     """The user's own code that a program runs, sorted."""
     calls = [*terms(parse(program["bonus"], objects)), *_wrappers(program["wrap"], objects)]
-    named = [program["env"], program["agent"], *(call.reference for call in calls)]
+    named = [program["env"], program["agent"], program["trainer"], *(call.reference for call in calls)]
     catalogues = (jaxrl.agents.CATALOGUE, jaxrl.intrinsic.CATALOGUE, jaxrl.envs.wrappers.CATALOGUE)
     catalogued = {reference for catalogue in catalogues for reference in catalogue.values()}
     return sorted({name for name in named if ":" in name} - catalogued)
@@ -254,6 +319,7 @@ def _check(spec: Spec) -> None:
     written: set[str] = set()
     bonuses = spec.grid.get("bonus", (spec.fixed.get("bonus", CONFIG["bonus"].default),))
     agents = spec.grid.get("agent", (spec.fixed.get("agent", CONFIG["agent"].default),))
+    trainers = spec.grid.get("trainer", (spec.fixed.get("trainer", CONFIG["trainer"].default),))
     for bonus in bonuses:
         tree = parse(coerce("bonus", bonus, ""), spec.objects)
         called |= {call.name for call in terms(tree)}
@@ -264,8 +330,9 @@ def _check(spec: Spec) -> None:
             for name, value in ((f"{call.name}.{keyword}", value) for keyword, value in call.keywords.items()):
                 checked(name, value, takes[name])
                 written.add(name)
-        for agent in agents:
-            known |= set(schema(coerce("agent", agent, ""), tree, "split", spec.objects))
+        for agent, trainer in itertools.product(agents, trainers):
+            trainer = coerce("trainer", trainer, "")
+            known |= set(schema(coerce("agent", agent, ""), tree, "split", trainer, spec.objects))
     for key in (*spec.fixed, *spec.grid):
         prefix, _, rest = key.partition(".")
         if key not in known and not (prefix in ("env_args", "params") and rest):
@@ -282,6 +349,15 @@ def _check(spec: Spec) -> None:
                 checked(key, value, CONFIG[key])
     for _ in settings(spec):
         pass
+
+
+def _check_bonus(trainer: str, bonus: Tree, objects: Mapping[str, Callable]) -> None:
+    """Refuses a bonus that the trainer would not pay, and none where the bonus is what it explores by."""
+    loop, none = trainer_signature(trainer, objects), bonus == parse("none")
+    if "reward" not in loop.supplied and not none:
+        raise UserError(f"trainer {trainer!r} pays rewards of its own: bonus must be 'none', not {canonical(bonus)!r}")
+    if "reward" in loop.supplied and "combine" not in loop.supplied and none:
+        raise UserError(f"trainer {trainer!r} explores by its bonus alone: name one, as in bonus = 'forward_error'")
 
 
 def _check_together(program: Mapping[str, Any]) -> None:
@@ -322,7 +398,7 @@ def _by_reference(key: str, value: Any, objects: dict[str, Callable]) -> Any:
         return float(value)
     if key == "wrap" and isinstance(value, (tuple, list)):
         return tuple(_by_reference("wrapper", entry, objects) for entry in value)
-    if key not in ("env", "bonus", "agent", "wrapper") or is_literal(value):
+    if key not in ("env", "bonus", "agent", "trainer", "wrapper") or is_literal(value):
         return value
     reference = identity(value)
     if objects.setdefault(reference, value) is not value:

@@ -355,7 +355,7 @@ def test_whatever_a_wrapper_does_not_change_is_the_environments():
     assert not hasattr(around("frame_stack", env=Sum).env, "render")
 
 
-REST = ("sparse_reward", "noisy_tv(when=always)", "flatten_observation", "reward_free")
+REST = ("sparse_reward", "noisy_tv(when=always)", "flatten_observation", "reward_free", "augment_obs")
 
 
 @pytest.mark.parametrize("wrap", [ALL, REST])

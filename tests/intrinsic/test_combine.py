@@ -1,4 +1,4 @@
-"""Combinators against values by hand, and the bandit against a NumPy one."""
+"""Combinators against values by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from batches import example, fake_batch
 from references import roll
 
 from jaxrl.intrinsic.base import stateless
-from jaxrl.intrinsic.combine import add, anneal, difference, map_bonus, product, scale, select
+from jaxrl.intrinsic.combine import add, anneal, difference, map_bonus, map_obs, product, scale
 from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.episodic_count import episodic_count
 from jaxrl.types import IntrinsicReward
@@ -60,8 +60,6 @@ def test_one_child_is_itself_and_none_is_refused():
     for combine in (add, product):
         with pytest.raises(ValueError, match="at least one bonus"):
             combine()
-    with pytest.raises(ValueError, match="at least two bonuses to choose from, got 1"):
-        select(learner(1.0), score=lambda batch: 0.0)
 
 
 def test_scale_and_map_bonus_change_what_is_paid_and_nothing_else():
@@ -102,48 +100,19 @@ def test_difference_of_a_bonus_with_a_state_trains_it_once_on_the_batch():
     assert states[-1] == 3.0 and metrics[1] == {"trace": 1.0, "age": T}  # one pass of memory, not two
 
 
-def ucb(scores, arms, exploration):
-    """UCB1: the arms chosen when round u pays scores[u][arm]; each arm once first."""
-    chosen, earned = [], [[] for _ in range(arms)]
-    for row in scores:
-        untried = [k for k in range(arms) if not earned[k]]
-        total = sum(map(len, earned))
-        bounds = [np.mean(e) + exploration * np.sqrt(np.log(total) / len(e)) if e else None for e in earned]
-        arm = untried[0] if untried else int(np.argmax(bounds))
-        chosen.append(arm)
-        earned[arm].append(row[arm])
-    return chosen
+def test_map_obs_changes_what_is_seen_everywhere_and_nothing_else():
+    cut = map_obs(count(buckets=2**10), lambda obs: jnp.round(obs[..., :1]))
+    bonuses, states, _ = roll(cut, batches(), example(N))
+    rounded = [b._replace(obs=jnp.round(b.obs[..., :1]), next_obs=jnp.round(b.next_obs[..., :1])) for b in batches()]
+    expected, same, _ = roll(count(buckets=2**10), rounded, rounded[0])
+    np.testing.assert_array_equal(bonuses, expected)
+    np.testing.assert_array_equal(states[-1], same[-1])
+    whole, _, _ = roll(count(buckets=2**10), batches(), example(N))
+    assert (np.asarray(bonuses[1]) < whole[1]).any()  # fewer states, more visits of each
 
-
-@pytest.mark.parametrize("exploration", [0.0, 0.1, 2.0])
-def test_select_is_ucb_and_only_the_arm_that_paid_learns(exploration):
-    scores = np.random.default_rng(0).normal([0.0, 0.3, 0.2], 0.5, size=(60, 3)).astype(np.float32)
-    # The score reads which arm paid from the batch: rewards are written by the loop below, as an environment would.
-    reward = select(
-        *(learner(1000.0 * k) for k in (1, 2, 3)), score=lambda batch: batch.reward[0, 0], exploration=exploration
-    )
-    batch = batches(1)[0]
-    state, memory = reward.init(jax.random.key(0), example(N))
-
-    @jax.jit
-    def step(state, memory, row):
-        paying = batch._replace(reward=jnp.full((T, N), row[state.arm]))
-        after, bonus, trace = reward.label(state, memory, paying)
-        learned, metrics = reward.update(jax.random.key(0), state, memory, paying, trace)
-        return learned, after, bonus, metrics["select/arm"]
-
-    expected = ucb(scores, 3, exploration)
-    assert exploration < 2.0 or len(set(expected[30:])) == 3
-    learned = np.zeros(3)
-    for rollout, (row, arm) in enumerate(zip(scores, expected, strict=True)):
-        state, memory, bonus, chosen = step(state, memory, row)
-        assert chosen == arm
-        # Every memory ages with every rollout; only learning differs.
-        ages = T * rollout + np.arange(1, T + 1)[:, None]
-        np.testing.assert_allclose(bonus, (1000.0 * (arm + 1) + 100.0 * learned[arm] + ages) * np.ones(N), rtol=1e-6)
-        learned[arm] += 1
-        assert [float(child) for child in state.children] == learned.tolist()
-    np.testing.assert_allclose(state.pulls, learned)
+    init = lambda key, example: (example.obs, ())
+    seen, _ = map_obs(learner(1.0)._replace(init=init), lambda obs: obs[..., :2]).init(None, example(N))
+    assert seen.shape == (N, 2)
 
 
 def test_global_times_episodic_pays_where_both_do():

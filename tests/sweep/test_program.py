@@ -141,7 +141,16 @@ def test_wrappers_are_around_the_environment_and_their_numbers_are_lanes():
     assert paid == [(0, 2), (0, 0)]
 
 
-@pytest.mark.parametrize("fields", [{"bonus": "none"}, {"bonus": "count", "streams": "sum"}, {"bonus": "count"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bonus": "none"},
+        {"bonus": "count", "streams": "sum"},
+        {"bonus": "count"},
+        {"bonus": "count", "streams": "only"},
+        {"bonus": "none", "streams": "only"},
+    ],
+)
 def test_a_program_reads_only_the_fields_it_has(fields):
     made = work(**fields)
     (lane,) = lanes(made)
@@ -149,3 +158,18 @@ def test_a_program_reads_only_the_fields_it_has(fields):
     trainer = build(lane.program, made.objects).make(values).trainer
     _, metrics = jax.eval_shape(lambda key: trainer.step(trainer.init(key)), jax.random.key(0))
     assert metrics["return"].shape == ()
+
+
+@pytest.mark.parametrize("bonus", ["count", "none"])
+def test_where_the_bonus_is_all_the_reward_changes_nothing_that_is_learned(bonus):
+    small = {"agent": "ppo", "minibatches": 2, "epochs": 1, "hidden": (8,)}
+    made = work(bonus=bonus, streams="only", **small, grid={"params.wage": [1.0, 3.0]})
+    program = build(lanes(made)[0].program, made.objects)
+    found = []
+    for lane in lanes(made):
+        trainer = program.make({name: jnp.float32(value) for name, value in lane.values.items()}).trainer
+        state, metrics = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
+        found.append((state.agent, float(metrics["return"])))
+    (learned, paid), (again, paid_more) = found
+    assert 3 * paid == paid_more
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (learned, again)), strict=True))

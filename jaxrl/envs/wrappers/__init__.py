@@ -20,6 +20,7 @@ CATALOGUE = {
     "sparse_reward": "jaxrl.envs.wrappers.rewards:sparse_reward",
     "delayed_reward": "jaxrl.envs.wrappers.rewards:delayed_reward",
     "context_seeding": "jaxrl.envs.wrappers.contexts:context_seeding",
+    "augment_obs": "jaxrl.envs.wrappers.augment_obs:augment_obs",
 }
 # Of the parameters above, both included; a pair of ints asks for a whole number. 2^24 is where float32, the type of a
 # lane's values, begins to skip some.
@@ -32,8 +33,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "period": (0, 2**24),
     "contexts": (0, 2**24),
     "context_seed": (0, 2**24),
+    "ridge": (1e-6, 1e6),
+    "buckets": (1, 2**16),
+    "dim": (1, 1024),
 }
-CHOICES = {"when": ("action", "always")}
+CHOICES = {"when": ("action", "always"), "statistic": ("counts", "hashed", "ellipsoid")}
 _LAZY = {"Wrapper": "wrapper", "wrapped": "wrapper", "flatten": "observations"}
 
 

@@ -56,6 +56,11 @@ class Wrapper(AutoReset):
         return self.env.reset_env(key, self.inner_params(params))
 
     def _check_inner(self) -> None:
+        if hasattr(self.env, "unaugmented"):
+            raise UserError(
+                f"{type(self).__name__} cannot be put around augment_obs: make augment_obs the last wrapper, because "
+                "bonuses read the environment's own observation from it"
+            )
         if not (callable(getattr(self.env, "reset_env", None)) and callable(getattr(self.env, "step_env", None))):
             bare = getattr(self.env, "env", self.env)  # a tree of observations was flattened on the way
             raise UserError(

@@ -1,0 +1,60 @@
+"""Global times episodic (Henaff et al. 2023, arXiv:2306.03236): the product explores where either factor fails."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxrl.envs import AutoReset
+from jaxrl.envs.tabular.rooms import FourRooms, FourRoomsParams
+from jaxrl.sweep import sweep
+from jaxrl.types import Discrete
+
+COMB = """
+##############
+#            #
+# ############
+#           G#
+# ############
+#S           #
+# ############
+#            #
+# ############
+#            #
+##############
+"""
+CELLS = 24
+
+
+class Comb(FourRooms):
+    """One map for ever: five dead ends off a hall, and time to walk to the end of one of them in an episode."""
+
+    def __init__(self):
+        super().__init__(COMB, horizon=20)
+        self.default_params = FourRoomsParams(0.0)
+
+
+class Passage(AutoReset):
+    """A new world every episode: 24 cells in a row, reward 1 at the end, 30 steps.
+
+    Observed are the cell, one-hot, the action that goes right from here, and the episode's colour, four numbers that
+    no other episode has: what was visited in one episode is never met in another.
+    """
+
+    actions, max_steps, solved = Discrete(2), 30, 0.9
+
+    def reset_env(self, key, params):
+        k_swaps, k_colour = jax.random.split(key)
+        swaps = jax.random.bernoulli(k_swaps, shape=(CELLS,))
+        state = (jnp.int32(0), jnp.int32(0), swaps, jax.random.normal(k_colour, (4,)))
+        return self.observe(state), state
+
+    def step_env(self, key, state, action, params):
+        cell, time, swaps, colour = state
+        cell = jnp.clip(cell + jnp.where((action == 1) ^ swaps[cell], 1, -1), 0, CELLS - 1)
+        state = (cell, time + 1, swaps, colour)
+        end = cell == CELLS - 1
+        return self.observe(state), state, end, end, state[1] >= self.max_steps, {}
+
+    def observe(self, state):
+        cell, _, swaps, colour = state
+        return jnp.concatenate([jnp.arange(CELLS) == cell, swaps[cell][None], colour]).astype(jnp.float32)
