@@ -45,6 +45,7 @@ STICKY = 0.5  # chance to repeat the last action
 NOISE = 0.3  # chance that a random action takes the place of the chosen one, where the grid is a picture
 CHANNELS = 8  # numbers of a television picture, uniform in [0, 1)
 SCALES = (1.0, 1e-2, 1e2)  # of the observations
+AT_ONCE = 5  # lanes of a device vmapped together: more take memories out of a core's cache
 SHUFFLES = 200
 FEW = 10  # arrivals at the television that count as early
 # Edges of the bins of n: whole numbers, then steps of a square root of two.
@@ -65,8 +66,8 @@ class Protocol(NamedTuple):
     limit: int = 150  # steps of an episode
     num_envs: int = 4
     num_steps: int = 32  # of a rollout
-    rollouts: int = 468  # about 60,000 transitions
-    picture_rollouts: int = 117
+    rollouts: int = 312  # about 40,000 transitions
+    picture_rollouts: int = 78
     torso: str = "mlp"  # of every network that looks at the picture; conv takes minutes a bonus on a CPU
 
     @property
@@ -220,7 +221,7 @@ def calibrate(
     together = jax.tree.map(lambda *x: jnp.stack(x), *lanes)
     shown = walks(seeds, protocol, protocol.picture_rollouts, NOISE)
     # Both are started before either is waited for: one runs while the other compiles.
-    started = _over_lanes(on_grid, together, len(lanes)), _over_lanes(on_pictures, (keys, shown), 1)
+    started = _over_lanes(on_grid, together, AT_ONCE), _over_lanes(on_pictures, (keys, shown), 1)
     grid, picture = (np.asarray(bonus, float) for bonus in started)
     plain, small, large, television = np.split(grid, len(worlds))
 
@@ -455,13 +456,15 @@ def _signatures(tree: expression.Tree, objects: Mapping[str, Callable] | None) -
     return {c.name: signature((objects or {}).get(c.reference, c.reference)) for c in expression.terms(tree)}
 
 
-def _over_lanes(function: Callable, lanes: Any, at_once: int) -> Array:
-    """`function` of each lane, ``[R, ...]``: spread over the local devices, `at_once` of a device vmapped together."""
+def _over_lanes(function: Callable, lanes: Any, at_most: int) -> Array:
+    """`function` of each lane, ``[R, ...]``: spread over the local devices, up to `at_most` of a device vmapped."""
     count = len(jax.tree.leaves(lanes)[0])
     devices = min(jax.local_device_count(), count)
+    of_each = -(-count // devices)
+    at_once = max(size for size in range(1, at_most + 1) if of_each % size == 0)  # a rest would be compiled for itself
     mesh = jax.make_mesh((devices,), ("lanes",), axis_types=(AxisType.Auto,))
     spread = jax.shard_map(
-        lambda lanes: jax.lax.map(function, lanes, batch_size=min(at_once, len(jax.tree.leaves(lanes)[0]))),
+        lambda lanes: jax.lax.map(function, lanes, batch_size=at_once),
         mesh=mesh,
         in_specs=PartitionSpec("lanes"),
         out_specs=PartitionSpec("lanes"),

@@ -83,7 +83,7 @@ BOUNDS = {
     "mixture": (0, 1),
     "curious": (0, 1),
     "snapshots": (2, math.inf),
-    "no_reward_time": (0, 0.999),
+    "no_reward_time": (0, 1),
     "rounds": (2, math.inf),
     "classes": (2, math.inf),
     "bits": (1, math.inf),

@@ -77,8 +77,9 @@ def adversarial_surprise(
         raise UserError(f"adversarial_surprise.rounds = {rounds}: must be even and divide num_steps = {num_steps}")
     length, all_judged = num_steps // rounds, objective != "game"
 
-    def judges(time):
-        return ((time // length % 2 == 1) | all_judged) & (time % length >= no_reward_time * length)
+    def judges(time):  # the last step of a turn always
+        late = time % length >= jnp.minimum(no_reward_time * length, length - 1)
+        return ((time // length % 2 == 1) | all_judged) & late
 
     game = played_in_turns(task, judges, rounds, length, classes)
     players = in_turns(agent)
@@ -98,16 +99,16 @@ def adversarial_surprise(
             _, envs, rollout, played = collect(key, game, agent, mine, (), envs, length)
             return envs, (rollout, played)
 
-        inputs = jax.random.split(k_turns, rounds), jnp.arange(rounds) % 2
-        envs, (rollouts, played) = jax.lax.scan(turn, state.envs, inputs)
+        turns = jax.random.split(k_turns, rounds), jnp.arange(rounds) % 2
+        envs, (rollouts, played) = jax.lax.scan(turn, state.envs, turns)
         log_p = log_density(rollouts.batch.obs, rollouts.batch.next_obs, classes)  # [rounds, L, N]
         judged = judges(jnp.arange(num_steps)).reshape(rounds, length, 1)
         scale, rewards = paid(state.scale, jnp.where(judged, log_p, 0.0), discount, objective)
-        inputs = jax.random.split(k_agents), state.agent, dealt(rollouts), by_player(rewards)[..., None]
-        agents, metrics = jax.lax.map(lambda inputs: agent.update(*inputs), inputs)
+        lessons = jax.random.split(k_agents), state.agent, dealt(rollouts), by_player(rewards)[..., None]
+        agents, metrics = jax.lax.map(lambda lesson: agent.update(*lesson), lessons)
 
         states, visits = played.pop("states"), state.visits
-        row = {name: turns[-1] for name, turns in played.items()}  # all worlds end with the last turn
+        row = {name: of_turns[-1] for name, of_turns in played.items()}  # all worlds end with the last turn
         row["adversarial_surprise/surprise"] = -(judged * log_p).sum() / (judged.sum() * num_envs)
         row |= {f"{who}/{name}": value[i] for i, who in enumerate(PLAYERS) for name, value in metrics.items()}
         if states is not None:

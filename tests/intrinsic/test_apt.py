@@ -73,11 +73,15 @@ def paid_to_another(*, actions):
 
 
 @pytest.mark.slow
-def test_ppo_solves_the_corridor_with_it_and_not_without(tmp_path):
-    """Chosen on seeds 100 to 105. What pays is where one's own state lies among all, not that something is paid."""
+def test_without_any_reward_ppo_covers_the_corridor_with_it_and_not_with_numbers_of_others(tmp_path):
+    """Pre-training, as in the paper: the bonus is all that the agent sees. Chosen on seeds 100 to 105.
+
+    Coverage counts the 35 cells that can be acted in, of 36. The greedy policy need not reach the end: where no state
+    is rarer than the next, nothing is paid for a decision.
+    """
     bonuses = ["none", "apt(lr=1e-3, dim=16)", paid_to_another]
-    settings = {"steps": 102_400, "lr": 1e-3, "num_steps": 64}
+    settings = {"steps": 102_400, "lr": 1e-3, "num_steps": 64, "streams": "only"}
     curves = sweep(tmp_path, env=Corridor, grid={"bonus": bonuses}, seeds="0:8", **settings)
-    final = curves["solved"].isel(iteration=-1)
-    solved = {str(name).partition("(")[0]: int(final.sel(bonus=name).sum()) for name in curves["bonus"].values}
-    assert solved["apt"] >= 6 and solved["none"] == solved[f"{__name__}:paid_to_another"] == 0, solved
+    final = curves["coverage"].isel(iteration=-1) > 0.97
+    covered = {str(name).partition("(")[0]: int(final.sel(bonus=name).sum()) for name in curves["bonus"].values}
+    assert covered["apt"] >= 6 and covered["none"] == covered[f"{__name__}:paid_to_another"] == 0, covered

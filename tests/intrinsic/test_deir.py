@@ -191,9 +191,9 @@ def test_continuous_actions_enter_the_discriminator_and_images_need_an_image():
 
 @pytest.mark.slow
 def test_it_solves_the_corridor_and_no_bonus_does_not(tmp_path):
-    """PPO with and without, seeds that chose nothing."""
-    bonus = "deir(dim=16, width=16, hidden=(32,), remembered=64)"
-    curves = sweep(tmp_path, env=Corridor, grid={"bonus": ["none", bonus]}, seeds="0:8", steps=204_800, lr=1e-3)
-    final = curves.isel(iteration=-1)
-    solved = {str(name): int(final["solved"].sel(bonus=name).sum()) for name in curves["bonus"].values}
+    """Solved is the greedy policy's return at the end of training; numbers chosen on seeds 100 to 102."""
+    bonuses = ["none", "deir(dim=16, width=16, hidden=(32,), remembered=64, queue=4096)"]
+    curves = sweep(tmp_path, env=Corridor, grid={"bonus": bonuses}, seeds="0:8", steps=204_800, lr=1e-3, num_steps=64)
+    final = curves["solved"].isel(iteration=-1)
+    solved = {str(bonus): int(final.sel(bonus=bonus).sum()) for bonus in curves["bonus"].values}
     assert solved.pop("none") == 0 and min(solved.values()) >= 6, solved

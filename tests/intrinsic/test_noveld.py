@@ -74,3 +74,14 @@ def test_the_frontier_pays_once_and_in_one_direction(magnitude):
     again = np.asarray(jax.jit(ungated.label)(states[-1][0], (), test)[1])
     np.testing.assert_allclose(again[1], paid[1], rtol=1e-5)
     assert (again[3] > 0.8 * again[1]).all() and (again[[2, 4]] == 0).all()
+
+
+@pytest.mark.slow
+def test_noveld_solves_the_corridor_and_its_gate_hastens_it(tmp_path):
+    """Chosen on seeds 100 to 103; PPO alone solves it never (tests/test_learning.py)."""
+    bonuses = ["noveld(lr=0.001)", "noveld(gate=False, lr=0.001)"]
+    curves = sweep(tmp_path, env=Corridor, grid={"bonus": bonuses}, seeds="0:8", steps=204_800, lr=1e-3, num_steps=64)
+    final = curves.isel(iteration=-1)
+    assert int(final["solved"].sel(bonus=bonuses[0]).sum()) >= 6, final["solved"].sum("seed")
+    gated, ungated = (float(final["first_visit"].sel(bonus=bonus).mean()) for bonus in bonuses)
+    assert gated < 0.7 * ungated, (gated, ungated)  # environment steps until a cell was first acted in, mean over cells

@@ -68,7 +68,9 @@ def test_one_update_is_one_adam_step_down_the_norm_and_the_cross_entropy():
         code = jax.nn.one_hot(batch.action, ACTIONS.n)
         guess = network(params["forward"], jnp.concatenate([here, code], -1))
         logits = network(params["inverse"], jnp.concatenate([here, there], -1))
-        return -(jax.nn.log_softmax(logits) * code).sum(-1).mean(), jnp.linalg.norm(guess - there, axis=-1).mean()
+        return -(jax.nn.log_softmax(logits) * code).sum(-1).mean(), jnp.linalg.norm(
+            guess - there, axis=-1
+        ).mean() / 2.0  # root of dim = 4
 
     inverse, forward = losses(before.params)
     grads = jax.grad(lambda params: 0.6 * losses(params)[0] + 0.3 * losses(params)[1])(before.params)

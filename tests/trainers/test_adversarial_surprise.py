@@ -208,11 +208,15 @@ def test_a_world_that_ends_stays_as_it_ended_and_pays_no_more():
 
 def test_evaluation_plays_the_game_each_player_in_its_turn():
     trainer = trainer_of()
-    players = trainer.policy(recorder())
-    state, memory = players.init(jax.random.key(0), example_of(trainer.task, N))
-    _, _, rollout, played = collect(
-        jax.random.key(1), trainer.task, players, state, memory, start(jax.random.key(2), trainer.task, N), STEPS
-    )
+    players, game = trainer.policy(recorder()), trainer.task
+
+    def play(key):
+        k_init, k_start, k_play = jax.random.split(key, 3)
+        state, memory = players.init(k_init, example_of(game, N))
+        *_, rollout, played = collect(k_play, game, players, state, memory, start(k_start, game, N), STEPS)
+        return state, rollout, played
+
+    state, rollout, played = jax.jit(play)(jax.random.key(0))
     turn = np.arange(STEPS) // L % 2
     np.testing.assert_array_equal(rollout.batch.extras["by"], np.asarray(state["name"])[turn][:, None].repeat(N, 1))
     assert played["episodes"] == N and rollout.batch.truncated[-1].all()
