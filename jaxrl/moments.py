@@ -37,3 +37,8 @@ def variance(moments: Moments) -> Array:
 def deviation(moments: Moments, epsilon: float = 1e-8) -> Array:
     """Standard deviation ``[*shape]``, never below sqrt(epsilon) (ours: keeps constant coordinates finite)."""
     return jnp.sqrt(variance(moments) + epsilon)
+
+
+def whitened(moments: Moments, rows: Array, clip) -> Array:
+    """clip((rows - mean) / deviation, -clip, clip), float32 ``[..., *shape]``."""
+    return jnp.clip((rows.astype(jnp.float32) - moments.mean) / deviation(moments), -clip, clip)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.distributions import Categorical, DiagonalNormal
-from jaxrl.moments import Moments, deviation, empty_moments, merge
+from jaxrl.moments import Moments, empty_moments, merge, whitened
 from jaxrl.networks import mean_gradient, network, over
 from jaxrl.returns import gae
 from jaxrl.shuffle import passes
@@ -71,7 +71,7 @@ def ppo(
     critic = network(torso, hidden, num_streams, 1.0, activation)
 
     def whiten(moments: Moments, obs):
-        return whitened(moments, obs) if normalize_obs else obs
+        return whitened(moments, obs, OBSERVATION_CLIP) if normalize_obs else obs
 
     def policy(params, obs):
         return distribution(actions, params, actor.apply(params["actor"], obs))
@@ -129,12 +129,6 @@ def ppo(
         return PPOState(params, adam_state, moments, state.updates + 1), metrics
 
     return Agent(init, act, update)
-
-
-def whitened(moments: Moments, obs: Array) -> Array:
-    """Observations ``[..., *O]`` in standard deviations from the mean, float32, clipped."""
-    z = (obs.astype(jnp.float32) - moments.mean) / deviation(moments)
-    return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
 
 
 def distribution(actions: Discrete | Box, params: PyTree, out: Array) -> Categorical | DiagonalNormal:

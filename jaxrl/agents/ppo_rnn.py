@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.ppo import PPOState, chosen, distribution, explained_variance, objective, taken_in, whitened
+from jaxrl.agents.ppo import OBSERVATION_CLIP, PPOState, chosen, distribution, explained_variance, objective, taken_in
 from jaxrl.errors import UserError
-from jaxrl.moments import Moments, empty_moments, merge
+from jaxrl.moments import Moments, empty_moments, merge, whitened
 from jaxrl.networks import ACTIVATIONS, gru, network, over
 from jaxrl.returns import gae
 from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams
@@ -74,7 +74,7 @@ def ppo_rnn(
     critic = network("mlp", (), num_streams, 1.0)
 
     def whiten(moments: Moments, obs):
-        return whitened(moments, obs) if normalize_obs else obs
+        return whitened(moments, obs, OBSERVATION_CLIP) if normalize_obs else obs
 
     def encode(params, data):
         """What the GRU sees ``[B, D]`` of a whitened observation and of the action and reward before it."""

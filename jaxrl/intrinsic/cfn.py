@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.intrinsic.replay import Replay, add_moments, draw, empty_replay, equal_weights, no_moments, store, whitened
+from jaxrl.intrinsic.replay import Replay, add_moments, as_seen, draw, empty_replay, equal_weights, no_moments, store
 from jaxrl.moments import Moments, deviation, empty_moments, merge
 from jaxrl.networks import network, over
 from jaxrl.types import Array, IntrinsicReward, PyTree
@@ -84,7 +84,7 @@ def cfn(
     adam = optax.adam(lr)
 
     def flips(params, state, obs):  # [B, *O] -> f and the prior's raw outputs, each [B, D]
-        x = whitened(state.seen, obs, clip)
+        x = as_seen(state.seen, obs, clip)
         out = learned.apply(params, x)
         if not prior:
             return out, ()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.moments import Moments, deviation, empty_moments, merge
+from jaxrl.moments import Moments, deviation, empty_moments, merge, whitened
 from jaxrl.types import Array, IntrinsicReward, PyTree
 
 
@@ -21,11 +21,9 @@ def normalize_obs(reward: IntrinsicReward, clip=5.0) -> IntrinsicReward:
     seen, observations pass unchanged apart from the clip.
     """
 
-    def whiten(moments, obs):
-        return jnp.clip((obs.astype(jnp.float32) - moments.mean) / deviation(moments), -clip, clip)
-
     def seen(state, batch):
-        return batch._replace(obs=whiten(state.moments, batch.obs), next_obs=whiten(state.moments, batch.next_obs))
+        obs, next_obs = (whitened(state.moments, obs, clip) for obs in (batch.obs, batch.next_obs))
+        return batch._replace(obs=obs, next_obs=next_obs)
 
     def init(key, example):
         moments = empty_moments(example.obs.shape[1:])

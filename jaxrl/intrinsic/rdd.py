@@ -28,7 +28,7 @@ import optax
 
 from jaxrl.errors import unknown
 from jaxrl.intrinsic.normalize import normalize_return
-from jaxrl.intrinsic.replay import Replay, add_moments, draw, empty_replay, equal_weights, no_moments, store, whitened
+from jaxrl.intrinsic.replay import Replay, add_moments, as_seen, draw, empty_replay, equal_weights, no_moments, store
 from jaxrl.networks import network, over
 from jaxrl.shuffle import passes
 from jaxrl.types import Array, IntrinsicReward, PyTree
@@ -94,7 +94,7 @@ def rdd(
 
     def label(state, memory, batch):
         def judge(state, obs):
-            x = whitened(state.seen, obs, clip)
+            x = as_seen(state.seen, obs, clip)
             goal = mean_of(state.mean, x)
             return ((predictor.apply(state.predictor, x) - goal).T ** 2).mean(0), goal
 
@@ -117,7 +117,7 @@ def rdd(
         ring = store(state.replay, Visit(obs, jax.random.normal(k_noise, (rows, dim))))
 
         def step(carry, chosen):
-            x = whitened(state.seen, ring.visits.obs[chosen], clip)
+            x = as_seen(state.seen, ring.visits.obs[chosen], clip)
             return gradient_step(carry, x, mean_of(state.mean, x), ring.visits.noise[chosen])
 
         chosen = draw(k_draw, equal_weights(ring), (epochs * minibatches, -(-rows // minibatches)))
@@ -130,7 +130,7 @@ def rdd(
             *carry, key = carry
             key, k_noise = jax.random.split(key)
             obs, goal = minibatch
-            x = whitened(state.seen, obs, clip)
+            x = as_seen(state.seen, obs, clip)
             carry, value = gradient_step(carry, x, goal, jax.random.normal(k_noise, goal.shape))
             return (*carry, key), value
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxrl.errors import UserError
 from jaxrl.intrinsic.normalize import NormalizeObsState
-from jaxrl.moments import deviation, empty_moments, merge
+from jaxrl.moments import empty_moments, merge, whitened
 from jaxrl.types import Array, Key, PyTree
 
 
@@ -59,8 +59,6 @@ def add_moments(seen, obs: Array):
     return NormalizeObsState(merge(seen.moments, obs), ()) if isinstance(seen, NormalizeObsState) else seen
 
 
-def whitened(seen, obs: Array, clip) -> Array:
-    """What `normalize_obs` makes of `obs`, or `obs` itself where `seen` is `()`."""
-    if not isinstance(seen, NormalizeObsState):
-        return obs
-    return jnp.clip((obs.astype(jnp.float32) - seen.moments.mean) / deviation(seen.moments), -clip, clip)
+def as_seen(seen, obs: Array, clip) -> Array:
+    """`obs` whitened by `seen`, or as it is where `seen` is `()`."""
+    return whitened(seen.moments, obs, clip) if isinstance(seen, NormalizeObsState) else obs

@@ -8,8 +8,9 @@ not the best of what it could do on the way. So K snapshots of it are kept, at f
                   probability `mixture`, one of the snapshots plays instead, drawn uniformly
 
 Snapshot 0 is the untrained policy: the learner starts from it, and nobody plays it. `mixture=0` is learning from
-scratch (but for the episodes that the explorer has left unfinished); with `restart=False` too the learner goes on from the explorer's last policy. With `curious=1` the whole run is
-exploration. Any bonus explores; the paper's is `forward_error`.
+scratch (but for the episodes that the explorer left unfinished); with `restart=False` too the learner goes on from the
+explorer's last policy. With `curious=1` the whole run is exploration. Any bonus explores; the paper's is
+`forward_error`.
 
 Departures: on-policy, where the paper's learner is MPO with replay buffers for model and policy. PPO's probability
 ratio is taken to whoever acted, so what a snapshot did is learned from as far as the clip allows, and its advantages

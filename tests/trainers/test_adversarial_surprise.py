@@ -294,16 +294,21 @@ class Lamp(AutoReset):
         return self.seen(cell, colours), (cell, off, colours, time + 1), toggled, False, time + 1 >= 64, {}
 
 
-def habits(directory, lane):
-    """Shares of 256 fresh episodes: (that end with the light off, of steps in the flicker, of steps in the dark)."""
-    policy = load_policy(directory, lane, greedy=False, objects={f"{__name__}:Lamp": Lamp})
+def habits(directory, lanes):
+    """Of each lane of one program, shares of 256 fresh episodes ``[3, lanes]``: that end with the light off, of steps in
+    the flicker, of steps in the dark.
+    """
+    policies = [load_policy(directory, lane, greedy=False, objects={f"{__name__}:Lamp": Lamp}) for lane in lanes]
+    task, agent = policies[0].task, policies[0].agent
 
+    @jax.jit
     def play(state):
-        worlds = start(jax.random.key(1), policy.task, 256)
-        return collect(jax.random.key(2), policy.task, policy.agent, state, (), worlds, 64)[3]["states"]
+        worlds = start(jax.random.key(1), task, 256)
+        return collect(jax.random.key(2), task, agent, state, (), worlds, 64)[3]["states"]
 
-    off, cell = np.divmod(np.asarray(jax.jit(play)(policy.state)), CELLS)
-    return off[-1].mean(), ((cell >= DARK) & (off == 0)).mean(), (cell < DARK).mean()
+    states = np.stack([play(policy.state) for policy in policies], -1)  # [64, 256, lanes]
+    off, cell = np.divmod(states, CELLS)
+    return off[-1].mean(0), ((cell >= DARK) & (off == 0)).mean((0, 1)), (cell < DARK).mean((0, 1))
 
 
 @pytest.mark.slow
@@ -317,10 +322,9 @@ def test_only_the_game_goes_into_the_flicker_and_turns_it_off(tmp_path):
         tmp_path, env=Lamp, trainer="adversarial_surprise", grid={"adversarial_surprise.objective": arms}, seeds="0:8",
         steps=400_000, lr=1e-3, num_steps=64, evals=0, **{"adversarial_surprise.classes": 7},
     )  # fmt: skip
-    found = {arm: [] for arm in arms}
-    for _, row in results.lanes(tmp_path).iterrows():
-        found[row["adversarial_surprise.objective"]].append(habits(tmp_path, row["lane"]))
-    off, flicker, dark = (dict(zip(arms, column, strict=True)) for column in np.moveaxis([*found.values()], -1, 0))
+    lanes = results.lanes(tmp_path).groupby("adversarial_surprise.objective")["lane"]
+    found = {arm: habits(tmp_path, of_arm) for arm, of_arm in lanes}
+    off, flicker, dark = ({arm: shares[i] for arm, shares in found.items()} for i in range(3))
     assert (off["game"] > 0.8).sum() >= 6 and (flicker["game"] > 0.4).sum() >= 6, found
     assert off["game"].mean() > 3 * max(off["control"].mean(), off["explore"].mean()), found
     assert (dark["control"] > 0.8).sum() >= 6 and (flicker["explore"] > 0.6).sum() >= 6, found
