@@ -11,12 +11,12 @@ raw bonus is at least the mean before the batch; in the first batch all do.
 
 Departures from the released code: the observation that ends an episode is paid and learned from (there, the reset
 observation is paid and the pair masked); each half of the loss is a mean (there, the smaller half weighs more); e ends
-in a layer norm without gain (there, batch norm); only the opening and the last `remembered` observations of an episode
-are remembered; the moving averages are corrected for their start; the queue is shorter (there, 100,000) and does not
-begin with opening observations; continuous actions enter as they are. The paper's coefficient is 0.01.
+in a layer norm without gain (there, batch norm); only an episode's opening and last `remembered` observations are kept;
+moving averages are corrected for their start; the queue is shorter (there, 100,000) and does not begin with openings;
+continuous actions enter as they are. The paper's coefficient is 0.01.
 
 Kind: recurrent.
-Memory: 262,916 bytes, remembered + 1 pairs (e, h) of float32, h, a size.
+Memory: 263,428 bytes, remembered + 2 pairs (e, h) of float32, h, a size.
 Knows: the episode so far, through networks as of before the batch; mean and deviation include it.
 """
 
@@ -37,7 +37,7 @@ from jaxrl.types import Array, Box, Discrete, Episodic, IntrinsicReward, Key, Py
 
 
 class History(NamedTuple):
-    rows: Array  # [capacity, D + W] float32  a ring of (e(o_i), h_{i-1}), valid below `size`
+    rows: Array  # [remembered + 1, D + W] float32  a ring of (e(o_i), h_{i-1}), valid below `size`
     opening: Array  # [D + W] float32  of o_0; kept apart so that a reset writes no ring
     size: Array  # () int32  rows that this episode wrote
 
@@ -51,8 +51,10 @@ def nearest(dim: int, capacity: int, scaled: bool) -> Episodic:
             observed = square[..., :dim].sum(-1)
             return observed / (jnp.sqrt(square[..., dim:].sum(-1)) + 1e-6) if scaled else jnp.sqrt(observed)
 
-        least = jnp.where(jnp.arange(capacity) < memory.size, distance(memory.rows), jnp.inf).min()
-        rows = memory.rows.at[memory.size % capacity].set(x)
+        # Written before it is read, or XLA would copy the whole ring at every step; the new row is not among its past.
+        place, slots = memory.size % capacity, jnp.arange(capacity)
+        rows = memory.rows.at[place].set(x)
+        least = jnp.where((slots < memory.size) & (slots != place), distance(rows), jnp.inf).min()
         return History(rows, memory.opening, memory.size + 1), jnp.minimum(least, distance(memory.opening))
 
     init = lambda x0: History(jnp.zeros((capacity, x0.shape[0])), x0, jnp.int32(0))
@@ -91,7 +93,7 @@ def deir(
     """Distance of next_obs to its nearest memory, ``[T, N]`` float32. Metrics: `deir/loss`, `deir/accuracy`."""
     encoder, norm = network(torso, hidden, dim, 1.0, "relu"), nn.LayerNorm(use_bias=False, use_scale=False)
     core, head = gru(width), network("mlp", (256,), 1, 1.0, "relu")
-    past = episodic(identity(), nearest(dim, remembered, scaled))
+    past = episodic(identity(), nearest(dim, remembered + 1, scaled))
     adam = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(lr, eps=1e-5))
     embed = lambda params, obs: norm.apply({}, encoder.apply(params["embedding"], obs))  # [B, *O] -> [B, D]
 
