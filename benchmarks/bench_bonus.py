@@ -98,21 +98,21 @@ def measure(name: str) -> None:
     def compiled(function, *arguments, donate=()):
         return jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
 
-    apart = compiled(reward.label, state, memory, batch)
+    # As a trainer runs it: the memory before is given up for the memory after.
+    label = compiled(reward.label, state, memory, batch, donate=1)
+    kept = lambda memory: jax.tree.map(jnp.copy, memory)
     earlier = transitions(1, episode)
-    after, _, trace = apart(state, memory, earlier)
+    after, _, trace = label(state, kept(memory), earlier)
     learn = compiled(reward.update, key, state, memory, batch, trace)
     state, _ = learn(key, state, memory, earlier, trace)
     if name in SEARCHED:
         for seed in range(2, 2 + FILLING):
-            after = apart(state, after, transitions(seed, episode))[0]
+            after = label(state, after, transitions(seed, episode))[0]
         memory = after
-    _, bonus, trace = apart(state, memory, batch)
+    _, bonus, trace = label(state, kept(memory), batch)
     flops = lambda program: (program.cost_analysis() or {}).get("flops", 0.0)
     of_both = flops(compiled(together, key, state, memory, batch))
-    # Timed as a trainer runs it: the memory before is given up for the memory after.
-    label = compiled(reward.label, state, memory, batch, donate=1)
-    carried = [jax.tree.map(jnp.copy, memory)]
+    carried = [kept(memory)]
 
     def label_once():
         carried[0], paid, _ = label(state, carried[0], batch)
@@ -123,7 +123,7 @@ def measure(name: str) -> None:
         "update_s": seconds(lambda: learn(key, state, memory, batch, trace)),
         "state": size(state),
         "memory": size(memory),
-        "flops": (flops(apart) + flops(learn)) / of_both if of_both else 1.0,
+        "flops": (flops(label) + flops(learn)) / of_both if of_both else 1.0,
         **loop(name, state, memory, batch, bonus),
     }
     if name in SEARCHED:

@@ -16,6 +16,7 @@ import tyro
 import jaxrl.agents
 import jaxrl.envs
 import jaxrl.intrinsic
+import jaxrl.trainers
 from jaxrl.errors import UserError
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed, signature
@@ -224,14 +225,14 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
 
 
 def list_(
-    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents"]], containing: tyro.conf.Positional[str] = ""
+    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers"]], containing: tyro.conf.Positional[str] = ""
 ) -> int:
     """List what can be named.
 
     Args:
-        what: envs, bonuses or agents.
-        containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus or an agent
-            also lists its parameters, as in `jaxrl list bonuses rnd`.
+        what: envs, bonuses, agents or trainers.
+        containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus, an
+            agent or a trainer also lists its parameters, as in `jaxrl list bonuses rnd`.
     """
     heads, rows = _environments() if what == "envs" else _factories(what)
     found = [row for row in rows if containing.lower() in " ".join(row).lower()]
@@ -371,7 +372,11 @@ def _environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _catalogue(what: str) -> dict[str, str]:
-    return jaxrl.intrinsic.CATALOGUE if what == "bonuses" else jaxrl.agents.CATALOGUE
+    return {
+        "bonuses": jaxrl.intrinsic.CATALOGUE,
+        "agents": jaxrl.agents.CATALOGUE,
+        "trainers": jaxrl.trainers.CATALOGUE,
+    }[what]
 
 
 def _factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -16,6 +16,10 @@ paper does not say whether parts that were not chosen learn (`all_learn`); the c
 of the agent's, one pass a rollout; the weight of the bonus is the trainer's coefficient, without the paper's decay.
 Parts pay in their own units: choose their scales before comparing them.
 
+One critic learns the bonuses of all parts. A rollout for which `none` pays falls short of what it expects, which
+punishes going where the other part paid to go: with `none` as every second part, as in airs(none, episodic_count), a
+corridor was not solved that each of the two solves alone; with two bonuses beside it, it was (measured).
+
 Kind: composed.
 Memory: its parts'.
 Knows: what its parts know, and the task's returns of the rollouts before the batch.

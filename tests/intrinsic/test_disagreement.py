@@ -172,8 +172,12 @@ def test_what_cannot_be_is_refused():
 
 @pytest.mark.slow
 def test_disagreement_leaves_the_television_that_prediction_error_watches(tmp_path):
-    """The corridor with a third action, which shows one of 256 random pictures. Chosen on seeds 100 to 103."""
-    bonuses = ["disagreement(lr=0.001)", "icm(features=random, lr=0.001, whiten=True)"]
+    """The corridor with a third action, which shows one of 256 random pictures. Chosen on seeds 100 and 101.
+
+    With lr=1e-3 the ensemble covers the corridor as soon, but what its steps leave of variance on the pictures is then
+    the largest bonus there is, and the agent stays with them.
+    """
+    bonuses = ["disagreement(lr=0.0003)", "icm(features=random, lr=0.0003, whiten=True)"]
     curves = sweep(
         tmp_path, env=Corridor, wrap=["noisy_tv(levels=2, size=8)"],
         grid={"bonus": bonuses}, seeds="0:8", steps=204_800, lr=1e-3, num_steps=64,

@@ -295,8 +295,8 @@ class Lamp(AutoReset):
 
 
 def habits(directory, lanes):
-    """Of each lane of one program, shares of 256 fresh episodes ``[3, lanes]``: that end with the light off, of steps in
-    the flicker, of steps in the dark.
+    """Of 256 fresh episodes of each lane of one program: the shares ``[3, lanes]`` of episodes that end with the light
+    off, of steps in the flicker, and of steps in the dark.
     """
     policies = [load_policy(directory, lane, greedy=False, objects={f"{__name__}:Lamp": Lamp}) for lane in lanes]
     task, agent = policies[0].task, policies[0].agent

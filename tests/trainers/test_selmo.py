@@ -172,29 +172,25 @@ def test_a_mistake_is_a_sentence(fields, sentence):
         trainer_of(**fields).init(jax.random.key(0))
 
 
-STEPS, EXPLORING = 450_560, 407  # iterations of exploration, of 440; the other 33 learn the task
+EXPLORING = 407  # iterations of 440; the other 33 learn the task
 
 
 @pytest.mark.slow
-def test_curiosity_loses_what_it_could_do_and_snapshots_bring_it_back(tmp_path):
+def test_curiosity_loses_what_it_could_do_and_snapshots_learn_what_ppo_does_not(tmp_path):
     """A corridor whose end pays: explored for 407 iterations without that reward, learned in the 33 that are left.
 
-    Snapshots against the explorer's last policy, and against PPO from scratch, which has six times as many steps.
-    Chosen on seeds 100 to 103. Greedy returns at the end of training.
+    PPO from scratch has six times as many steps for the task. Chosen on seeds 100 to 103; solved is the greedy policy's
+    return at the end. Not shown, and so not asserted: that snapshots beat going on from the explorer's last policy
+    (`mixture=0, restart=False`). On the seeds below that solved 6 where snapshots solved 7: the explorer reaches the
+    end in 1 % of its last episodes, where it was up to 10 %, and that is enough to begin with.
     """
     common = {"env": Corridor, "seeds": "0:8", "num_steps": 64, "lr": 1e-3, "evals": 1}
-    explorer = {"steps": STEPS, "trainer": "selmo", "bonus": "forward_error(width=64, lr=1e-3)", "selmo.snapshots": 12}
+    explorer = {"trainer": "selmo", "bonus": "forward_error(width=64, lr=1e-3)", "steps": 440 * 1024}
+    skills = {"selmo.snapshots": 12, "selmo.curious": 0.93, "selmo.mixture": 0.5}
+    library = sweep(tmp_path / "library", **common, **explorer, **skills)
+    scratch = sweep(tmp_path / "scratch", **common, steps=200 * 1024)
+    assert library["solved"].isel(iteration=-1).sum() >= 6 and scratch["solved"].isel(iteration=-1).sum() == 0
 
-    def run(name, **fields):
-        return sweep(tmp_path / name, **common, **fields)
-
-    library = run("library", **explorer, **{"selmo.curious": 0.93, "selmo.mixture": 0.5})
-    last = run("last", **explorer, **{"selmo.curious": 0.93, "selmo.mixture": 0.0, "selmo.restart": False})
-    scratch = run("scratch", steps=200 * 1024)
-    curves = {"library": library, "last": last, "scratch": scratch}
-    solved = {name: int(found["solved"].isel(iteration=-1).sum()) for name, found in curves.items()}
-    assert solved["library"] >= 7 and solved["scratch"] == 0 and solved["last"] <= solved["library"] - 3, solved
-
-    explored = np.asarray(library["return"])[:, : EXPLORING // 11 * 11].reshape(8, 11, -1)  # between two snapshots each
-    reached = np.nanmean(explored, -1)
+    reached = np.asarray(library["return"])[:, :EXPLORING].reshape(8, 11, -1)  # between two snapshots each
+    reached = np.nanmean(reached, -1)
     assert (reached.max(1) > 0.05).sum() >= 7 and (reached[:, -1] < reached.max(1) / 3).sum() >= 7, reached
