@@ -225,7 +225,8 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
 
 
 def list_(
-    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers"]], containing: tyro.conf.Positional[str] = ""
+    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers"]],
+    containing: tyro.conf.Positional[str] = "",
 ) -> int:
     """List what can be named.
 
