@@ -63,7 +63,7 @@ def transitions(seed: int, episode: int = EPISODE):
         world[visited[:-1]], rng.integers(4, size=(STEPS, ENVS)), np.zeros((STEPS, ENVS), np.float32),
         world[visited[1:]], np.zeros_like(ended), ended, first,
     )  # fmt: skip
-    return Transition(*map(jnp.asarray, fields), ())
+    return Transition(*map(jnp.asarray, fields), ())  # type: ignore[call-arg]
 
 
 def once(call: Callable) -> float:

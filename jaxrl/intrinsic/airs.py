@@ -5,20 +5,19 @@
     payoff of a rollout   mean over [T, N] of the lambda-returns of the task's reward, by a critic of that reward alone
 
 The part chosen pays the whole rollout, so `none` among them stands for no bonus. The critic starts at exactly 0: until
-the task pays, all payoffs are equal and the parts take turns.
+the task pays, all payoffs are equal and the parts take turns. Parts pay in their own units: choose their scales first.
 
 Credit: the policy that collected a rollout learned last from the bonus of the rollout before it, so a payoff belongs to
 the part that paid for that one; the paper's wording leaves open which it means. A choice is therefore made before the
 outcome of the last one is known.
 
-Departures: Q is standardised by all payoffs in the windows, because exploration = 1 presumes returns of about 1; the
-paper does not say whether parts that were not chosen learn (`all_learn`); the critic is one of its own and not a head
-of the agent's, one pass a rollout; the weight of the bonus is the trainer's coefficient, without the paper's decay.
-Parts pay in their own units: choose their scales before comparing them.
+The agent's critic learns the bonuses of all parts together, so a rollout that `none` pays for falls short of what it
+expects, and punishes novelty: airs(none, episodic_count) left a corridor of 20 cells unsolved that each of the two
+solves alone. With a second bonus beside them, a longer one was solved (measured).
 
-One critic learns the bonuses of all parts. A rollout for which `none` pays falls short of what it expects, which
-punishes going where the other part paid to go: with `none` as every second part, as in airs(none, episodic_count), a
-corridor was not solved that each of the two solves alone; with two bonuses beside it, it was (measured).
+Departures: Q is standardised by all payoffs in the windows, because exploration = 1 presumes returns of about 1; the
+paper does not say whether parts that were not chosen learn (`all_learn`); the critic is one of its own, one pass a
+rollout, no head of the agent's; the bonus is weighted by the trainer's coefficient, without the paper's decay.
 
 Kind: composed.
 Memory: its parts'.
@@ -73,9 +72,8 @@ def choose(bandit: Bandit, payoff, exploration) -> Bandit:
     kept = jnp.arange(window) < judged[:, None]  # [K, W]
     mean = lambda x, axis=None: jnp.where(kept, x, 0.0).sum(axis) / jnp.maximum(kept.sum(axis), 1)
     standardised = (payoffs - mean(payoffs)) / jnp.sqrt(mean((payoffs - mean(payoffs)) ** 2) + 1e-8)
-    bound = mean(standardised, 1) + exploration * jnp.sqrt(
-        jnp.log(bandit.chosen.sum()) / jnp.maximum(bandit.chosen, 1)
-    )
+    unknown = jnp.sqrt(jnp.log(bandit.chosen.sum()) / jnp.maximum(bandit.chosen, 1))
+    bound = mean(standardised, 1) + exploration * unknown
     arm = jnp.where(bandit.chosen > 0, bound, jnp.inf).argmax().astype(jnp.int32)  # untried ones first, in order
     return Bandit(payoffs, judged, bandit.chosen.at[arm].add(1), arm, bandit.arm)
 

@@ -18,6 +18,7 @@ from jaxrl.intrinsic.combine import map_obs
 from jaxrl.intrinsic.e3b import projected
 from jaxrl.intrinsic.episodic_count import episodic_count
 from jaxrl.intrinsic.hashing import bucket
+from jaxrl.sweep import sweep
 from jaxrl.sweep.plan import lanes, programs
 from jaxrl.sweep.program import build
 from jaxrl.sweep.spec import spec
@@ -166,11 +167,11 @@ def test_mistakes_are_sentences():
         wrapped(task_of(Ring()), ["augment_obs", "frame_stack"])
 
 
-SIZE, HORIZON = 15, 200
+SIZE, HORIZON = 9, 64
 
 
 class Salesman(AutoReset):
-    """A fixed maze of 15 x 15 cells (SOFE's coverage experiment): (row, column) one-hot, four moves, 200 steps.
+    """A fixed maze of 9 x 9 cells without loops: (row, column) one-hot, four moves, 64 steps; 31 cells are free.
 
     Pays the share of the maze that a step sees for the first time in the episode, so that a return is the coverage;
     the agent is trained on a bonus alone.
@@ -199,3 +200,31 @@ class Salesman(AutoReset):
         paid = ~seen[row, column] / self.free.sum()
         state = row, column, seen.at[row, column].set(True), time + 1
         return self.shown(row, column), state, paid, False, time + 1 >= HORIZON, {}
+
+
+@pytest.mark.slow
+def test_a_policy_that_sees_the_counts_covers_more_of_a_maze(tmp_path):
+    """SOFE's coverage experiment, without a reward: the bonus pays for what is new to the episode ("salesman").
+
+    A policy without memory cannot know where it has been. Chosen on seeds 100 to 103, where the counts covered 0.90
+    and their absence 0.52; a GRU in place of them 0.78. In a maze of 15 x 15 cells, 200 steps an episode, it was 0.62
+    and 0.48 (gae_lambda=0.98, bonus_discount=0.995, 400,000 steps): with PPO the gain is smaller where ways back are
+    longer, and without entropy=0.1 there was none.
+    """
+    curves = sweep(
+        tmp_path,
+        env=Salesman,
+        bonus="episodic_count(first_visit=True, buckets=1024)",
+        streams="only",
+        bonus_episodic=True,
+        grid={"wrap": [[], ["augment_obs"]]},
+        seeds="0:8",
+        steps=200_000,
+        num_steps=128,
+        lr=1e-3,
+        entropy=0.1,
+        evals=0,
+    )
+    coverage = curves["return"].isel(iteration=slice(-10, None)).mean("iteration")
+    plain, shown = (coverage.isel(wrap=i).values for i in np.argsort([len(str(wrap)) for wrap in curves["wrap"].values]))
+    assert shown.mean() > 1.3 * plain.mean() and (shown > plain).all(), (plain, shown)
