@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from jaxrl.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent
-WITHOUT_EFFECT_ON_NUMBERS = ("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results")
+WITHOUT_EFFECT_ON_NUMBERS = ("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results", "calibrate")
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
 
 

@@ -56,15 +56,14 @@ class AIRSState(NamedTuple):
 
 
 def start(arms: int, window: int) -> Bandit:
-    """The bandit that has chosen its first arm and seen no payoff."""
+    """The bandit that has chosen arm 0 and seen no payoff."""
     none = jnp.zeros(arms, jnp.int32)
     return Bandit(jnp.zeros((arms, window)), none, none.at[0].set(1), jnp.int32(0), jnp.int32(arms))
 
 
 def choose(bandit: Bandit, payoff, exploration) -> Bandit:
-    """Credit `payoff` () float32 to the arm before, then choose the next one by UCB (see above)."""
+    """Credit `payoff` () float32 to the arm before, then choose the next by UCB; `before` = K, no arm, writes nothing."""
     arms, window = bandit.payoffs.shape
-    # `before` = K, no arm, writes nothing.
     slot = bandit.judged.at[bandit.before].get(mode="clip") % window
     payoffs = bandit.payoffs.at[bandit.before, slot].set(payoff, mode="drop")
     judged = bandit.judged.at[bandit.before].add(1, mode="drop")
@@ -120,8 +119,8 @@ def airs(
         """Lambda-returns of the task's reward ``[T, N, 1]``."""
         value = over(critic.apply, 2)
         values, next_values = value(params, batch.obs), value(params, batch.next_obs)
-        ends = batch.terminated, batch.truncated
-        return values + gae(batch.reward[..., None], values, next_values, next_values[-1], *ends, streams, gae_lambda)
+        task = batch.reward[..., None], values, next_values, next_values[-1], batch.terminated, batch.truncated
+        return values + gae(*task, streams, gae_lambda)
 
     def loss(params, data):
         obs, target = data  # [B, *O], [B, 1]
@@ -136,12 +135,11 @@ def airs(
     def update(key, state, memory, batch, trace):
         k_parts, k_critic = jax.random.split(key)
         learned, metrics = parts.update(k_parts, state.parts, memory, batch, trace)
-        arm = state.bandit.arm
+        arm, target = state.bandit.arm, returns(state.critic, batch)
         keep = lambda i: lambda new, old: jnp.where(all_learn | (arm == i), new, old)
         pairs = enumerate(zip(learned, state.parts, strict=True))
         learned = tuple(jax.tree.map(keep(i), new, old) for i, (new, old) in pairs)
 
-        target = returns(state.critic, batch)
         payoff = target.mean()
         carry, losses = passes(
             k_critic, gradient_step, (state.critic, state.adam), (batch.obs, target), epochs=1, minibatches=minibatches
