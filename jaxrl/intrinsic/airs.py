@@ -62,7 +62,7 @@ def start(arms: int, window: int) -> Bandit:
 
 
 def choose(bandit: Bandit, payoff, exploration) -> Bandit:
-    """Credit `payoff` () float32 to the arm before, then choose the next by UCB; `before` = K, no arm, writes nothing."""
+    """Credit `payoff` () float32 to the arm before (K is none, and dropped), then choose the next one by UCB."""
     arms, window = bandit.payoffs.shape
     slot = bandit.judged.at[bandit.before].get(mode="clip") % window
     payoffs = bandit.payoffs.at[bandit.before, slot].set(payoff, mode="drop")

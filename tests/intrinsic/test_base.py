@@ -79,9 +79,9 @@ def test_memoryless_bonuses_may_relabel(reward):
 @pytest.mark.parametrize(
     ("reward", "held"),
     [
-        (e3b(actions=ACTIONS, normalize=False), r"precision \(3, 64, 64\)"),
+        (e3b(actions=ACTIONS, normalize=False), r"root \(3, 64, 64\)"),
         (rnd(), r"filtered \(3,\)"),
-        (add(none(), e3b(actions=ACTIONS)), r"precision \(3, 64, 64\)"),
+        (add(none(), e3b(actions=ACTIONS)), r"root \(3, 64, 64\)"),
     ],
 )
 def test_bonuses_with_a_memory_are_refused_in_a_sentence(reward, held):

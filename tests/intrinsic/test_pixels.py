@@ -17,6 +17,12 @@ NAMES = ("rnd", "icm", "e3b", "ngu", "ride")
 SMALL = {"torso": "conv", "dim": 4, "hidden": (8,), "minibatches": 1, "lr": 1e-2}
 
 
+@pytest.fixture(autouse=True)
+def quick_initialisers(monkeypatch):
+    # Compiling the orthogonal ones, which other tests cover, took two thirds of the time.
+    monkeypatch.setattr("jaxrl.networks.orthogonal", lambda scale=1.0: jax.nn.initializers.he_normal())
+
+
 def pictures(kind):
     """Six observations: MinAtar's are float32 zeros and ones, colours are uint8."""
     rng = np.random.default_rng(0)
