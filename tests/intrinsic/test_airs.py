@@ -223,7 +223,7 @@ class Stay(Corridor):
 def test_airs_solves_where_a_bonus_is_needed_and_where_it_is_in_the_way(tmp_path):
     """No single part wins both. Chosen on seeds 100 to 102, with the settings of tests/test_learning.py.
 
-    Taking turns (exploration=1000) solved both there as well: that the bandit turns to `none` where that pays is a
+    Taking turns (exploration=1000) solved Stay there as well: that the bandit turns to `none` where that pays is a
     claim of its own.
     """
     airs = "airs(none, count, episodic_count)"

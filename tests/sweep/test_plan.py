@@ -37,7 +37,7 @@ _GRIDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     grid=_GRIDS,
     seeds=st.sets(st.integers(0, 50), min_size=1, max_size=4),
