@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import UserError
 from jaxrl.types import Array, IntrinsicReward, PyTree
 
 
@@ -55,7 +56,13 @@ def map_bonus(reward: IntrinsicReward, function) -> IntrinsicReward:
 
 
 def scale(reward: IntrinsicReward, factor) -> IntrinsicReward:
-    """The bonus times `factor`, a number that may be traced."""
+    """The bonus times `factor`, a number that may be traced.
+
+    Raises:
+        UserError: a factor that is known while building and not finite.
+    """
+    if isinstance(factor, (int, float)) and not math.isfinite(factor):
+        raise UserError(f"factor = {factor}: a bonus can only be scaled by a finite number")
     return map_bonus(reward, lambda bonus: factor * bonus)
 
 

@@ -7,6 +7,7 @@ import pytest
 from batches import example, fake_batch
 from references import roll
 
+from jaxrl.errors import UserError
 from jaxrl.intrinsic.base import stateless
 from jaxrl.intrinsic.combine import add, anneal, difference, map_bonus, map_obs, product, scale
 from jaxrl.intrinsic.count import count
@@ -120,3 +121,9 @@ def test_global_times_episodic_pays_where_both_do():
     together, _, _ = roll(product(*parts), batches(), example(N))
     apart = [roll(part, batches(), example(N))[0] for part in parts]
     np.testing.assert_allclose(together, np.multiply(*apart), rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_factor_that_is_not_finite_is_refused(factor):
+    with pytest.raises(UserError, match=f"factor = {factor}: a bonus can only be scaled by a finite number"):
+        scale(count(), factor)
