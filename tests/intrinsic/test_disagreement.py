@@ -46,6 +46,7 @@ def test_bonus_is_the_mean_variance_of_the_predictions_over_its_scale():
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, last))
 
 
+@jax.jit
 def gradient(member, phi, code, target, weights):
     """Of the weighted squared error, mean over features and rows, of one model with one hidden layer."""
 
@@ -68,7 +69,7 @@ def test_each_model_takes_the_adam_step_it_would_take_alone_towards_next_obs():
     for k in range(K):
         member, moved = (jax.tree.map(lambda x, k=k: x[k], state.models) for state in (before, after))
         grads = gradient(member, batch.obs, code, batch.next_obs, jnp.ones((T, N)))
-        steps, _ = adam.update(grads, adam.init(member))
+        steps, _ = jax.jit(adam.update)(grads, adam.init(member))
         for got, wanted in zip(*map(jax.tree.leaves, (moved, optax.apply_updates(member, steps))), strict=True):
             np.testing.assert_allclose(got, wanted, atol=1e-4)
     errors = (guesses(before, batch.obs, batch.action, "raw") - np.asarray(batch.next_obs)) ** 2
