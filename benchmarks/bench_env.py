@@ -25,7 +25,7 @@ PAIRS = {
     "deepsea": ("DeepSea-bsuite", "native:gymnax:DeepSea-bsuite", ENVS, 1024),
     "cartpole": ("CartPole-v1", "native:gymnax:CartPole-v1", ENVS, 1024),
 }
-SLOW = {"craftax-resets": ("craftax/Craftax-Classic-Symbolic", "eager:craftax/Craftax-Classic-Symbolic", ENVS, 8)}
+SLOW = {"craftax-resets": ("craftax/Classic-Symbolic", "eager:craftax/Classic-Symbolic", ENVS, 8)}
 BOUNDS = {"doorkey-navix": 1.0, "doorkey-xminigrid": 1.0, "multiroom": 1 / 3}
 ARGUMENTS: dict[str, dict[str, Any]] = {"DeepSea-bsuite": {"size": 20}}
 

@@ -81,9 +81,14 @@ def write_chunk(root, chunk: Chunk) -> Path:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        free = shutil.disk_usage(root if root.exists() else root.absolute().parent).free
-        raise UserError(f"cannot write results to {root}: {error.strerror or error} ({free} bytes free)") from error
+        raise UserError(f"cannot write results to {root}: {refusal(root, error)}") from error
     return final
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """Why the disk refused to write below `path`, with the bytes that are free there."""
+    existing = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    return f"{error.strerror or error} ({shutil.disk_usage(existing).free} bytes free)"
 
 
 def chunks(root) -> list[dict]:

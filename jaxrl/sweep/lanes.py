@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from jaxrl.sweep.program import Program
 from jaxrl.types import Key, PyTree
@@ -93,7 +93,8 @@ def padded(tree: PyTree, devices: int) -> PyTree:
 
 def _spread(function: Callable, packing: Packing) -> Callable:
     """`function` of one lane as a function of R lanes, R a multiple of the devices."""
-    mesh = jax.make_mesh((packing.devices,), ("lanes",), axis_types=(AxisType.Auto,))
+    # Of this process alone: in a run of several hosts each takes lanes of its own and exchanges nothing.
+    mesh = Mesh(np.asarray(jax.local_devices()[: packing.devices]), ("lanes",), axis_types=(AxisType.Auto,))
 
     def on_one_device(*arguments):
         one = lambda lane: function(*lane)
@@ -124,6 +125,19 @@ def compiled_bytes(compiled: Any) -> int:
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes
     )
+
+
+def most_lanes(per_device: Callable[[int], int], devices: int, wanted: int, limit: int) -> int:
+    """The most lanes, `wanted` at most, whose program stays below `limit` bytes per device; at least one.
+
+    Args:
+        per_device: bytes that the compiled program of so many lanes needs; asked at one and two lanes per device,
+            between which and beyond it is a line (`make bench` measures how straight).
+    """
+    one, two = per_device(devices), per_device(2 * devices)
+    if one + (two - one) * (-(-wanted // devices) - 1) <= limit:
+        return wanted
+    return devices * max(1, 1 + int((limit - one) // max(1, two - one)))
 
 
 def memory_limit() -> int:

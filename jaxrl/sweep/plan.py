@@ -64,17 +64,21 @@ def plan(spec: Spec, committed_ids: Collection[str], at_once: int) -> Plan:
     """The chunks, of at most `at_once` lanes, that hold every lane not committed yet."""
     everything = lanes(spec)
     committed_ids = frozenset(committed_ids)
-    waiting = [lane for lane in everything if lane.id not in committed_ids]
-    chunks = tuple(chunk for _, group in programs(waiting) for chunk in split(group, at_once))
-    return Plan(chunks, len(everything), len(everything) - len(waiting))
+    chunks = tuple(chunk for _, group in programs(everything) for chunk in packs(group, at_once, committed_ids))
+    return Plan(chunks, len(everything), sum(lane.id in committed_ids for lane in everything))
 
 
-def split(lanes: tuple[Lane, ...], at_once: int) -> list[Chunk]:
-    """Chunks of at most `at_once` of these lanes of one program, in order."""
+def packs(lanes: tuple[Lane, ...], at_once: int, committed_ids: Collection[str]) -> list[Chunk]:
+    """Chunks of the lanes of one program that are not committed: every `at_once` lanes make one, less what is.
+
+    What is committed moves no lane from one chunk to another, so whoever plans later, another process or the next
+    start, plans the same chunks and finds their claims and checkpoints.
+    """
     if at_once < 1:
         raise UserError(f"at_once = {at_once}: at least one lane must fit")
-    packs = [lanes[start : start + at_once] for start in range(0, len(lanes), at_once)]
-    return [Chunk(chunk_id(lane.id for lane in pack), pack[0].program, pack) for pack in packs]
+    packed = [lanes[start : start + at_once] for start in range(0, len(lanes), at_once)]
+    left = [tuple(lane for lane in pack if lane.id not in committed_ids) for pack in packed]
+    return [Chunk(chunk_id(lane.id for lane in pack), pack[0].program, pack) for pack in left if pack]
 
 
 def lane_id(program: dict[str, Any], values: dict[str, float], seed: int, sources: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import jaxrl.signatures
 from jaxrl.errors import UserError
-from jaxrl.sweep.plan import chunk_id, lanes, plan, programs, split
+from jaxrl.sweep.plan import chunk_id, lanes, packs, plan, programs
 from jaxrl.sweep.spec import spec
 
 PARTS = "def agent(streams, lr=1e-3, *, minibatches=4): ...\ndef surprise(scale=1.0): ...\ndef flat(): ...\n"
@@ -59,6 +59,10 @@ def test_extension_keeps_what_is_committed_and_plans_only_the_rest(
 
     done = [chunk for chunk in before.chunks if finished.random() < 0.6]
     committed = {lane.id for chunk in done for lane in chunk.lanes}
+    # Whoever plans later plans the same chunks, and so finds their claims and checkpoints.
+    again = plan(small(grid, sorted(seeds)), committed, at_once)
+    assert again.chunks == tuple(chunk for chunk in before.chunks if chunk not in done)
+
     wider = {**grid, "coef": [extra_coef, *grid["coef"]]}
     wider = {name: data.draw(st.permutations(wider[name])) for name in data.draw(st.permutations(sorted(wider)))}
     extended = small(wider, [extra_seed, *sorted(seeds)])
@@ -123,7 +127,7 @@ def test_code_of_the_library_and_of_the_user_is_part_of_the_id(tmp_path, monkeyp
 def test_programs_group_lanes_by_static_configuration():
     groups = programs(lanes(small({"minibatches": [2, 4], "coef": [0.1, 1.0]}, seeds=3)))
     assert [(program["minibatches"], len(group)) for program, group in groups] == [(2, 6), (4, 6)]
-    assert [len(chunk.lanes) for chunk in split(groups[0][1], 4)] == [4, 2]
+    assert [len(chunk.lanes) for chunk in packs(groups[0][1], 4, ())] == [4, 2]
     with pytest.raises(UserError, match="at_once = 0"):
         plan(small({}), (), 0)
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+import jaxrl.sweep.chunk
 import jaxrl.sweep.plan
 import jaxrl.sweep.run
 from jaxrl.results import store
 from jaxrl.results.query import curves
+from jaxrl.sweep.chunk import evaluation_points
 from jaxrl.sweep.plan import lanes as lanes_of_spec
-from jaxrl.sweep.run import evaluation_points, run, steps_of, sweep
+from jaxrl.sweep.run import run, steps_of, sweep
 
 FOUR = {"seeds": 2, "grid": {"coef": (0.1, 1.0)}}
 STEPS = 4 * 4 * 8  # of one lane
@@ -101,7 +103,7 @@ def test_an_equal_run_writes_equal_bytes(whole, tiny_spec, tmp_path):
 
 
 def test_shorter_segments_write_equal_bytes(whole, tiny_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(jaxrl.sweep.run, "SEGMENT_STEPS", 4 * 32)  # one iteration of four lanes
+    monkeypatch.setattr(jaxrl.sweep.chunk, "SEGMENT_STEPS", 4 * 32)  # one iteration of four lanes
     _, events = events_of(tiny_spec(**FOUR), tmp_path)
     assert len(of_kind(events, "progress")) == 4
     one, two = contents(whole[0]), contents(tmp_path)
@@ -204,7 +206,7 @@ def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids
     tiny_spec, whole, tmp_path, monkeypatch
 ):
     needed = iter((2, 2, 2, 1, 1, 1))  # init, run and evaluate of the whole chunk, then of a half, compiled once
-    monkeypatch.setattr(jaxrl.sweep.run, "compiled_bytes", lambda compiled: next(needed))
+    monkeypatch.setattr(jaxrl.sweep.chunk, "compiled_bytes", lambda compiled: next(needed))
     monkeypatch.setattr(jaxrl.sweep.run, "memory_limit", lambda: 1)
     summary = run(tiny_spec(**FOUR), tmp_path)
     assert len(summary.chunks) == 2 and summary.steps == 4 * STEPS

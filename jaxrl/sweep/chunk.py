@@ -1,0 +1,289 @@
+"""One chunk on this process's devices: compiled, gone on with from its newest checkpoint or begun, run to its end.
+
+A Python loop over compiled segments of a few seconds carries progress, evaluation, checkpoints and the wish to stop;
+nothing calls back from inside a program, so where a segment ends changes no bit.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import checkpoint
+from jaxrl.results import store
+from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
+from jaxrl.sweep.lanes import Packing, compiled_bytes, keys_of, lanes_of, packing_for, padded, stacked
+from jaxrl.sweep.plan import Chunk
+from jaxrl.sweep.program import Program
+from jaxrl.sweep.spec import iterations
+from jaxrl.types import Key, PyTree
+
+SEGMENT_STEPS = 2_000_000  # ours: most environment steps, all lanes together, between two looks at a running program
+SEGMENT_SECONDS = 5.0  # ours: and its duration, because a machine that is taken away gives half a minute's notice
+FIRST_STEPS = 100_000  # ours: of the first segment, before the pace is known
+MOST_LOST = 300.0  # seconds of work that a killed process loses, or
+SHARE_LOST = 0.1  # of the chunk's duration if that is less, but
+CHECKPOINT_SHARE = 0.01  # of the time at most goes into checkpoints, so short chunks may lose more than a tenth
+FIRST_CHECKPOINT = 0.3  # ours: seconds that the first checkpoint is taken to cost
+
+
+@dataclasses.dataclass
+class Ledger:
+    """Seconds and steps of a call of `run`, and the voice that tells of them."""
+
+    total: int  # environment steps of what is to run
+    tell: Callable[[dict], None]
+    steps: int = 0  # made by this call
+    found: int = 0  # made before, by lanes that go on from a checkpoint
+    compiling: float = 0.0
+    running: float = 0.0
+
+    def progress(self, steps: int, seconds: float, mean_return: float) -> None:
+        self.steps += steps
+        self.running += seconds
+        self.tell(
+            {
+                "kind": "progress",
+                "done_steps": self.found + self.steps,
+                "total_steps": self.total,
+                "steps_per_s": self.steps / max(self.running, 1e-9),
+                "mean_return": mean_return,
+            }
+        )
+
+
+class Compiled(NamedTuple):
+    """The program of one number of lanes, compiled; nothing is allocated yet."""
+
+    packing: Packing
+    segment: int  # iterations that one call of `run` makes at most
+    init: Any  # as `jaxrl.sweep.lanes.Lanes`
+    run: Any
+    evaluate: Any
+    states: PyTree  # shapes, dtypes and shardings
+    metrics: tuple[str, ...]
+    bytes: int  # per device, of the largest of the three
+    seconds: float
+
+
+class Resources(NamedTuple):
+    """What a chunk runs with beside its program."""
+
+    checkpoints: Path  # its folder of them
+    code: str  # fingerprint
+    ledger: Ledger
+    stop: Callable[[], bool]  # asked once after every segment
+    steady: bool  # all segments are equally long, as processes that stop together need it
+
+
+def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compiled:
+    """The program of a chunk, compiled for its number of lanes."""
+    clock = time.monotonic()
+    static, count = chunk.program, len(chunk.lanes)
+    packing = packing_for(count, at_once)
+    last = iterations(static)
+    marks = evaluation_points(last, static["evals"])
+    at_most = SEGMENT_STEPS // (count * static["num_envs"] * static["num_steps"])
+    segment = max(1, min(last, at_most, marks[0] if marks else last))
+    lanes = lanes_of(program, packing, segment)
+
+    values, keys = _inputs(chunk, packing)
+    init = lanes.init.lower(values, keys).compile()
+    states = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(lanes.init, values, keys),
+        init.output_shardings,
+    )
+    run = lanes.run.lower(values, states, jnp.int32(1)).compile()
+    evaluate = lanes.evaluate.lower(values, keys, states).compile() if marks else None
+    metrics = {**jax.eval_shape(lanes.run, values, states, jnp.int32(1))[1]}
+    if marks:
+        metrics |= jax.eval_shape(lanes.evaluate, values, keys, states)
+    # The states of a run are alive while it is evaluated, and count among the arguments of both.
+    needed = max(compiled_bytes(compiled) for compiled in (init, run, evaluate) if compiled)
+    seconds = time.monotonic() - clock
+    return Compiled(packing, segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
+
+
+def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
+    """The finished chunk, or None if it was told to stop, after a checkpoint.
+
+    Raises UserError when the chunk's newest checkpoint is that of another program.
+    """
+    static, count, packing, ledger = chunk.program, len(chunk.lanes), compiled.packing, using.ledger
+    rows_per_iteration = static["num_envs"] * static["num_steps"]
+    last = iterations(static)
+    marks = evaluation_points(last, static["evals"])
+    values, keys = _inputs(chunk, packing)
+    named = [_named(lane) for lane in chunk.lanes]
+    ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
+    done, states, curves, record = _begun(chunk, compiled, using, values, keys)
+    ledger.found += count * done * rows_per_iteration
+
+    def note(rows: dict[str, Any], at: slice) -> None:
+        for name, row in rows.items():
+            curves[name][:, at] = np.asarray(row)[:count].reshape(count, -1)[:, : at.stop - at.start]
+
+    def save() -> float:
+        record["run_seconds"] = before + time.monotonic() - started
+        return _save(chunk, states, curves, done, record, using)
+
+    before, started = record["run_seconds"], time.monotonic()
+    saved, cost = started, FIRST_CHECKPOINT
+    ahead = max(1, FIRST_STEPS // (count * rows_per_iteration))
+    while done < last:
+        tick = time.monotonic()
+        mark = next((mark for mark in marks if mark > done), last)
+        n = min(compiled.segment, mark - done, compiled.segment if using.steady else ahead)
+        states, metrics = compiled.run(values, states, jnp.int32(n))
+        note(metrics, slice(done, done + n))
+        done += n
+        ahead = max(1, int(SEGMENT_SECONDS * n / (time.monotonic() - tick)))
+        if done in marks:
+            note(compiled.evaluate(values, evaluation_keys(keys, done), states), slice(done - 1, done))
+        now = time.monotonic()
+        ledger.progress(count * n * rows_per_iteration, now - tick, _mean(curves["return"][:, :done]))
+        newest = {name: mean for name, curve in curves.items() if np.isfinite(mean := _mean(curve[:, :done]))}
+        step = done * rows_per_iteration
+        ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": newest})
+        stopping = using.stop() and done < last
+        whole = (now - started) * last / max(done, 1)
+        if stopping or (done < last and now - saved > _interval(cost, whole)):
+            cost = save()
+            saved = time.monotonic()
+        if stopping:
+            return None
+
+    finite = curves["finite"] > 0
+    rows = [
+        {
+            **named[i],
+            "status": "ok" if finite[i].all() else "diverged",
+            "first_bad_iteration": None if finite[i].all() else int(finite[i].argmin()) + 1,
+        }
+        for i in range(count)
+    ]
+    numbers = np.arange(1, last + 1)
+    return store.Chunk(
+        program=static,
+        lanes=rows,
+        iterations=numbers,
+        steps=numbers * rows_per_iteration,
+        curves=curves,
+        params={name: leaf[:count] for name, leaf in flat_arrays(states.agent).items()},
+        code=using.code,
+        sources=chunk.lanes[0].sources,
+        timing={
+            "started": record["started"],
+            "compile_seconds": round(compiled.seconds, 3),
+            "run_seconds": round(before + time.monotonic() - started, 3),
+            "resumed_after": record["resumed_after"],
+        },
+        packing=record["packing"],
+        environment=environment(packing),
+    )
+
+
+def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> tuple[int, PyTree, dict, dict]:
+    """(iterations done, states, curves, record) of the newest checkpoint, or of a fresh start."""
+    count, last = len(chunk.lanes), iterations(chunk.program)
+    trimmed = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), compiled.states)
+    curve = jax.ShapeDtypeStruct((count, last), np.float32)
+    like = {"states": trimmed, "curves": dict.fromkeys(compiled.metrics, curve)}
+    note = lambda sentence: using.ledger.tell({"kind": "note", "text": sentence})
+    found = checkpoint.restore(using.checkpoints, like, note)
+    packing = dict(compiled.packing._asdict())
+    if found is None:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        curves = {name: np.full(curve.shape, np.nan, np.float32) for name in compiled.metrics}
+        record = {"started": started, "run_seconds": 0.0, "resumed_after": [], "packing": packing}
+        return 0, compiled.init(values, keys), curves, record
+    # What ran under another packing may differ in its last bits, so the record keeps both.
+    earlier = found.record["packing"]
+    if {**earlier, "before": None} != {**packing, "before": None}:
+        note(f"chunk {chunk.id} goes on under another packing than it began with; its record keeps both")
+        packing["before"] = earlier
+    elif "before" in earlier:
+        packing = earlier
+    record = {**found.record, "packing": packing, "resumed_after": [*found.record["resumed_after"], found.step]}
+    whole = padded(found.state["states"], compiled.packing.devices)
+    states = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), whole, compiled.states)
+    note(f"chunk {chunk.id} goes on after iteration {found.step} of {last}")
+    return found.step, states, {name: np.array(curve) for name, curve in found.state["curves"].items()}, record
+
+
+def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, using: Resources) -> float:
+    """Write a checkpoint and return the seconds that it took; a disk that refuses is told of and costs no result."""
+    clock = time.monotonic()
+    trimmed = jax.tree.map(lambda x: x[: len(chunk.lanes)], states)
+    try:
+        path = checkpoint.save(using.checkpoints, done, {"states": trimmed, "curves": curves}, record)
+    except OSError as error:
+        why = store.refusal(using.checkpoints, error)
+        text = f"cannot write a checkpoint to {using.checkpoints}: {why}; chunk {chunk.id} runs on without"
+        using.ledger.tell({"kind": "note", "text": text})
+    else:
+        seconds = time.monotonic() - clock
+        using.ledger.tell({"kind": "checkpoint", "path": path, "iteration": done, "seconds": seconds})
+    return time.monotonic() - clock
+
+
+def _interval(cost: float, whole: float) -> float:
+    """Seconds between two checkpoints, given what one costs and how long the chunk takes."""
+    return max(cost / CHECKPOINT_SHARE, min(MOST_LOST, SHARE_LOST * whole))
+
+
+def _named(lane) -> dict[str, Any]:
+    return {"lane": lane.id, "seed": lane.seed, "values": lane.values}
+
+
+def _inputs(chunk: Chunk, packing: Packing) -> tuple[dict[str, Any], Key]:
+    values = stacked([lane.values for lane in chunk.lanes])
+    return padded((values, keys_of([lane.seed for lane in chunk.lanes])), packing.devices)
+
+
+def evaluation_keys(keys: Key, iteration: int) -> Key:
+    """Keys ``[R]`` of an evaluation; apart from training's, which are what `split` makes of the same `keys`.
+
+    (`split(key, n)[i]` is `fold_in(key, i)`, so folding in a small number alone would repeat one.)
+    """
+    return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31 + 1), iteration))(keys)
+
+
+def evaluation_points(last: int, evals: int) -> list[int]:
+    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last always; all if there are fewer."""
+    evals = min(evals, last)
+    return [round(last * (i + 1) / evals) for i in range(evals)]
+
+
+def flat_arrays(tree: PyTree) -> dict[str, np.ndarray]:
+    """Leaves by path, "params/actor/Dense_0/kernel", on the host."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+def environment(packing: Packing) -> dict:
+    """Versions and hardware, for the manifest."""
+    device = jax.local_devices()[0]
+    return {
+        "versions": installed(NUMERIC_DEPENDENCIES),
+        "backend": packing.backend,
+        "device_kind": device.device_kind,
+        "devices": jax.local_device_count(),
+        "prng": str(jax.random.key_impl(jax.random.key(0))),
+    }
+
+
+def _mean(curve: np.ndarray) -> float:
+    """Mean over lanes of the newest measured value of each ``[R, K]``; NaN while there is none."""
+    measured = np.isfinite(curve)
+    if not measured.any():
+        return float("nan")
+    newest = curve.shape[1] - 1 - measured[:, ::-1].argmax(1)
+    return float(np.mean(curve[np.arange(len(curve)), newest][measured.any(1)]))

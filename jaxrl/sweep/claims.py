@@ -1,0 +1,163 @@
+"""Who runs what: of several processes on one results directory, one owns a chunk's lanes. No jax here.
+
+    ROOT/.running/<chunk id>.claim     JSON: host, boot, process, a nonce, the lanes; created by O_EXCL, touched as a
+                                       heartbeat, deleted at the end
+    ROOT/.running/<chunk id>/          the chunk's checkpoints
+
+A claim whose process is gone is taken over: at once on the machine (and process namespace) that it names, elsewhere
+when nobody has seen its heartbeat move for `LEASE` seconds of the observer's own monotonic clock, so clocks of
+machines are never compared. Should two owners arise all the same, no result is harmed: of two commits of a lane the
+first counts.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = ".running"
+LEASE = 120.0  # ours, seconds: longer than the attribute cache of a network file system (60 s)
+BEAT = 10.0  # ours, seconds between two touches
+
+
+class Claim(NamedTuple):
+    path: Path
+    nonce: str
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path.with_suffix("")
+
+    def is_mine(self) -> bool:
+        """False once another process took it over, which happens to one that was suspended for longer than a lease."""
+        return _read(self.path).get("nonce") == self.nonce
+
+    def release(self) -> None:
+        if self.is_mine():
+            self.path.unlink(missing_ok=True)
+
+
+class Claims:
+    """The claims of one results directory, as one process sees them over time."""
+
+    def __init__(self, root: str | Path):
+        self.folder = Path(root) / FOLDER
+        self.seen: dict[tuple[str, str], tuple[int, float]] = {}  # (path, nonce) -> last touch, when first seen here
+        self.held: Claim | None = None
+
+    def take(self, chunk: str, lanes: Sequence[str]) -> Claim | None:
+        """The claim of these lanes, or None while another process holds any of them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, nonce = self.folder / f"{chunk}.claim", uuid.uuid4().hex
+        if path.exists() and not (self._is_dead(path) and self._bury(path)):
+            return None
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                json.dump({**_here(), "nonce": nonce, "lanes": list(lanes)}, file)
+        except FileExistsError:
+            return None
+        claim = Claim(path, nonce)
+        # Another process may have packed the same lanes differently; whoever claimed first keeps them.
+        wanted = set(lanes)
+        for other in self.folder.glob("*.claim"):
+            if other != path and wanted & set(_read(other).get("lanes", ())) and not self._is_dead(other):
+                claim.release()
+                return None
+        self.held = claim
+        threading.Thread(target=self._beat, args=(claim,), daemon=True).start()
+        return claim
+
+    def owner(self, lanes: Sequence[str]) -> str:
+        """Who holds any of these lanes, for a sentence."""
+        for path in self.folder.glob("*.claim"):
+            if set(lanes) & set((content := _read(path)).get("lanes", ())):
+                return f"process {content.get('process')} on {content.get('host')}"
+        return "another process"
+
+    def release(self, claim: Claim) -> None:
+        self.held = None
+        claim.release()
+
+    def _beat(self, claim: Claim) -> None:
+        while self.held == claim:
+            try:
+                os.utime(claim.path)
+            except OSError:
+                return
+            time.sleep(BEAT)
+
+    def _is_dead(self, path: Path) -> bool:
+        content, here = _read(path), _here()
+        place = ("host", "boot", "namespace")
+        if content.get("boot") and all(content.get(key) == here[key] for key in place):
+            return _started(content.get("process")) != content.get("started")
+        try:
+            touched = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        key, now = (str(path), content.get("nonce", "")), time.monotonic()
+        if self.seen.get(key, (None,))[0] != touched:
+            self.seen[key] = (touched, now)
+        return now - self.seen[key][1] > LEASE
+
+    def _bury(self, path: Path) -> bool:
+        """Remove the claim of a dead process: of several observers one succeeds, and never with a newer claim."""
+        nonce, grave = _read(path).get("nonce"), path.with_suffix(f".{uuid.uuid4().hex}.dead")
+        try:
+            os.rename(path, grave)
+        except FileNotFoundError:
+            return False
+        stolen = _read(grave).get("nonce") != nonce  # somebody buried it and claimed anew just before
+        if stolen:
+            with contextlib.suppress(OSError):
+                os.link(grave, path)
+        grave.unlink(missing_ok=True)
+        return not stolen
+
+
+def _here() -> dict[str, Any]:
+    """What tells this process from every other one, now and after a reboot."""
+    return {
+        "host": socket.gethostname(),
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "namespace": _link("/proc/self/ns/pid"),  # containers of one machine share its boot, not its process numbers
+        "process": os.getpid(),
+        "started": _started(os.getpid()),
+    }
+
+
+def _started(process: Any) -> str | None:
+    """When a process of this machine started, in ticks since the boot; None when there is none."""
+    stat = _text(f"/proc/{process}/stat")
+    fields = stat.rpartition(")")[2].split()
+    if not stat:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # gone, or not written yet
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
