@@ -219,6 +219,9 @@ def test_the_table_holds_estimates_over_seeds_and_the_control(calibrated):
     assert row["shuffled_low"] < 0 < row["shuffled_high"]
     text = calibrate.text(table)
     assert "lifelong x episode" in text and "1.00 [1.00, 1.00]" in text and "nan" not in text.lower()
+    head, rule, first, *_ = calibrate.markdown(table).splitlines()
+    assert head.startswith("| bonus | compared_with | spearman |") and set(rule) == set("| -")
+    assert first.startswith("| count | lifelong | ") and first.count("|") == head.count("|")
 
 
 def test_a_measure_that_one_seed_lacks_has_no_value(calibrated):

@@ -16,8 +16,19 @@ paper compares bonuses with counts on a visual grid (Lobel et al. 2023, arXiv:23
 measures and the television are ours. Observation moments have no warm-up here.
 """
 
-from jaxrl.calibrate.report import figure, line, run, table, text
+from jaxrl.calibrate.report import figure, line, markdown, run, table, text
 from jaxrl.calibrate.score import Calibration, calibrate, default_bonuses
 from jaxrl.calibrate.walks import Protocol
 
-__all__ = ["Calibration", "Protocol", "calibrate", "default_bonuses", "figure", "line", "run", "table", "text"]
+__all__ = [
+    "Calibration",
+    "Protocol",
+    "calibrate",
+    "default_bonuses",
+    "figure",
+    "line",
+    "markdown",
+    "run",
+    "table",
+    "text",
+]

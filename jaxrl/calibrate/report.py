@@ -17,7 +17,7 @@ from jaxrl.results.plot import COLOURS
 
 
 def run(bonuses: Sequence[str], seeds: Sequence[int], out: Path, protocol: Protocol = FULL) -> Iterator[Calibration]:
-    """Calibrate each bonus in turn; `out`/calibration.csv and calibration.png hold all that is done so far.
+    """Calibrate each bonus in turn; calibration.csv, .md and .png under `out` hold all that is done so far.
 
     Raises:
         UserError: see `calibrate`; the sentence names the bonus.
@@ -29,6 +29,7 @@ def run(bonuses: Sequence[str], seeds: Sequence[int], out: Path, protocol: Proto
         except UserError as error:
             raise UserError(f"bonus {bonus!r} cannot be calibrated: {error}") from error
         table(done).to_csv(out / "calibration.csv", index=False)
+        (out / "calibration.md").write_text(markdown(table(done)), encoding="utf-8")
         figure(done).savefig(out / "calibration.png", dpi=150)
         yield done[-1]
 
@@ -60,13 +61,24 @@ def table(calibrations: Sequence[Calibration], rng: int = 0) -> pd.DataFrame:
 
 def text(table: pd.DataFrame) -> str:
     """The main columns of a `table` as aligned text, intervals in brackets, "-" where there is no value."""
+    return _main_columns(table).to_string(index=False)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The main columns of a `table` for a README."""
+    shown = _main_columns(table)
+    rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.itertuples(index=False)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _main_columns(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({name: table[name] for name in ("bonus", "compared_with")})
     for measure in ("spearman", "slope", "half_life", "noise_pay", "noise_kept", "spearman_picture", "shuffled"):
         columns = zip(*(table[name] for name in _columns(measure, (0, 0, 0))), strict=True)
         shown[measure] = [_written(*row) for row in columns]
     for name in ("spearman_x0.01", "spearman_x100"):
         shown[name] = table[name].map(lambda value: "-" if np.isnan(value) else f"{value:.2f}")
-    return shown.to_string(index=False)
+    return shown
 
 
 def figure(calibrations: Sequence[Calibration], level: float = 0.95) -> Figure:
