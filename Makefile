@@ -7,16 +7,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow test-envs check lint types smoke bench bench-env bench-bonus gallery lock clean
+.PHONY: run test test-slow test-faults test-envs check lint types smoke bench bench-env bench-bonus bench-scale bench-checkpoint gallery lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
 
 test: $(VENV)/dev.installed         ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not envs"
+	$(BIN)/python -m pytest -m "not slow and not envs and not faults"
 
 test-slow: $(VENV)/dev.installed    ## learning tests
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(VENV)/dev.installed  ## kills, full disks, damage, races: what must never lose a result; some minutes
+	$(BIN)/python -m pytest -m faults tests/faults
 
 test-envs: $(VENV)/dev.installed    ## the contract on every registered environment; goes on where it stopped; PIECE=1/4 for a part
 	PIECE=$(PIECE) $(BIN)/python -m pytest -m envs tests/envs/test_all_envs.py
@@ -47,6 +50,12 @@ bench-bonus: $(VENV)/dev.installed  ## every bonus: speed, memory, beside a NumP
 
 gallery: $(VENV)/run.installed      ## docs/gallery.png: every environment of our own
 	$(BIN)/python experiments/gallery.py
+
+bench-scale: $(VENV)/dev.installed  ## the same lanes on one, two and eight host devices
+	$(BIN)/python -m benchmarks.bench_scale
+
+bench-checkpoint: $(VENV)/dev.installed  ## the share of a run that checkpoints and logging take
+	$(BIN)/python -m benchmarks.bench_checkpoint
 
 lock: pyproject.toml                ## resolve again; needs uv
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt

@@ -40,16 +40,19 @@ class Restored(NamedTuple):
 
 
 def save(folder: str | Path, step: int, state: PyTree, record: dict) -> Path:
-    """Write `state`, arrays and typed keys, as checkpoint `step` of `folder`; all but the newest two are deleted.
+    """Write `state`, arrays and typed keys, as checkpoint `step` of `folder`; keep it and the one before.
 
     Raises OSError when the disk refuses; earlier checkpoints are then as they were.
     """
     folder = Path(folder)
     staging, final = folder / f"{STAGING}{uuid.uuid4().hex}", folder / f"{step:08d}"
     arrays = _arrays(state)
+    for left in folder.glob(f"{STAGING}*"):  # by a writer that was killed
+        shutil.rmtree(left, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        _write_with_orbax(staging / STATE, arrays)
+        # Orbax refuses arrays without elements, as the visits are where no states are named; their shape says it all.
+        _write_with_orbax(staging / STATE, {name: array for name, array in arrays.items() if array.size})
         _write(staging / RECORD, {"step": step, "arrays": _structure(arrays), "record": record})
         _write(staging / SUMS, _sums(staging, flush=True))
         _flush(staging)
@@ -58,8 +61,10 @@ def save(folder: str | Path, step: int, state: PyTree, record: dict) -> Path:
         _flush(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    for old in steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+    there = steps(folder)
+    newer = [other for other in there if other > step]  # damaged, or whoever saves would have begun after it
+    for other in newer + [other for other in there if other <= step][:-KEPT]:
+        shutil.rmtree(folder / f"{other:08d}", ignore_errors=True)
     return final
 
 
@@ -77,11 +82,10 @@ def restore(
     for step in reversed(steps(folder)):
         path = Path(folder) / f"{step:08d}"
         try:
-            _verify(path)
+            stored = _verified(path)
         except Damaged as fault:
             on_damage(f"checkpoint {path} is damaged and passed over: {fault}")
             continue
-        stored = json.loads((path / RECORD).read_bytes())
         _check_structure(path, stored["arrays"], _structure(_arrays(like)))
         return Restored(step, _as_in(like, _read_with_orbax(path / STATE)), stored["record"])
     return None
@@ -98,24 +102,28 @@ class Damaged(Exception):
     """What is wrong with a checkpoint, as the end of a sentence."""
 
 
-def _verify(path: Path) -> None:
+def _verified(path: Path) -> dict[str, Any]:
+    """The content of its record, once every byte was checked."""
     try:
         told = json.loads((path / SUMS).read_bytes())
         found = _sums(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{SUMS} cannot be read ({error})") from error
     if not isinstance(told, dict) or told.keys() != found.keys():
         raise Damaged(f"its files are {sorted(found)}, not those that {SUMS} lists")
     if changed := [name for name in found if told[name] != found[name]]:
         raise Damaged(f"the bytes of {', '.join(sorted(changed))} changed")
+    return json.loads((path / RECORD).read_bytes())
 
 
 def _sums(path: Path, flush: bool = False) -> dict[str, Any]:
-    """Size and SHA-256 of every file below `path` but the sums; a link counts as a file that is not there."""
-    sums = {}
-    for directory, _, names in os.walk(path):
-        for file in (Path(directory) / name for name in names):
-            if file != path / SUMS and not file.is_symlink():
+    """Size and SHA-256 of every file below `path` but the sums; None for a link, which no checkpoint has."""
+    sums: dict[str, Any] = {}
+    for directory, folders, names in os.walk(path):
+        for file in (Path(directory) / name for name in (*folders, *names)):
+            if file.is_symlink():
+                sums[file.relative_to(path).as_posix()] = None
+            elif file != path / SUMS and not file.is_dir():
                 with open(file, "rb") as opened:
                     digest = hashlib.file_digest(opened, "sha256").hexdigest()
                     if flush:
@@ -162,29 +170,52 @@ def _structure(arrays: dict[str, Any]) -> dict[str, list]:
 
 def _as_in(like: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
     def leaf(path, wanted):
+        if wanted.size == 0:
+            return np.zeros(wanted.shape, wanted.dtype)
         array = arrays[jax.tree_util.keystr(path, simple=True, separator=".")]
         if jax.dtypes.issubdtype(wanted.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(array, impl=jax.random.key_impl(wanted))
+            return jax.random.wrap_key_data(array, dtype=wanted.dtype)
         return array
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def _write_with_orbax(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _orbax() -> Any:
+    """Orbax for this process alone: of several hosts each has checkpoints of its own and waits for no other."""
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    this = jax.process_index()
+
+    class OnThisHost(ocp.type_handlers.NumpyHandler):
+        # Orbax's own leaves arrays of the host to process 0, taking them to be the same everywhere.
+        async def _background_serialize(self, values, infos, args=None):
+            for value, info in zip(values, infos, strict=True):
+                await info.await_path_creation()
+                spec = ocp.type_handlers.get_json_tspec_write(
+                    info, info.is_ocdbt_checkpoint, value.shape, value.shape, value.dtype, process_index=this
+                )
+                await self._open_and_write(value, spec, info.ts_context)
+
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process{this}"
+    )
+    handlers = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, OnThisHost()), (jax.Array, ocp.type_handlers.ArrayHandler())
+    )
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=handlers, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _write_with_orbax(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with _orbax() as checkpointer:
         try:
             checkpointer.save(path.absolute(), arrays)
-            checkpointer.wait_until_finished()
         except ValueError as error:  # tensorstore's way to say that the disk refused
             raise OSError(str(error)) from error
 
 
 def _read_with_orbax(path: Path) -> dict[str, np.ndarray]:
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _orbax() as checkpointer:
         return checkpointer.restore(path.absolute())
 
 

@@ -3,6 +3,8 @@
 import ast
 import contextlib
 import dataclasses
+import functools
+import json
 import os
 import re
 import sys
@@ -17,12 +19,28 @@ import jaxrl.agents
 import jaxrl.envs
 import jaxrl.intrinsic
 import jaxrl.trainers
+from jaxrl import trackers
 from jaxrl.errors import UserError
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed, signature
-from jaxrl.sweep.spec import CONFIG, MAX_SEED, Field, Spec, agent_fields, load_toml, parse_seeds, spec
+from jaxrl.sweep import ray_cluster, trials, tune
+from jaxrl.sweep.fields import CONFIG, Field, agent_fields
+from jaxrl.sweep.hosts import HEARTBEAT, Wanted, run_share, wanted
+from jaxrl.sweep.settings import Spec
+from jaxrl.sweep.signals import Told, listening
+from jaxrl.sweep.spec import load_toml, spec
+from jaxrl.sweep.tables import MAX_SEED, parse_seeds
 
 AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
+TRACK = f"also write the curves to these, as the run goes: {', '.join(trackers.CATALOGUE)}"
+HOSTS = "processes, one a host, that share the lanes: auto on a TPU pod or under SLURM, or how many there are"
+COORDINATOR = "address of process 0, HOST:PORT, where --hosts is a number"
+PROCESS = "which of them this is, from 0, where --hosts is a number"
+SILENCE = "seconds of silence after which a process counts as dead, and all end"
+EXECUTOR = "where chunks run: here, in this process, or as tasks of a Ray cluster"
+ADDRESS = "auto, or HOST:PORT, of the Ray cluster; by default one is started on this machine for the run"
+WORKER_CPUS = "of a Ray task; by default all of a machine's, or one beside its GPUs"
+WORKER_GPUS = "of a Ray task; by default one if the cluster has any"
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 INTERRUPTED = 130  # 128 + SIGINT
 READER_LEFT = 141  # 128 + SIGPIPE
@@ -48,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "watch": watch,
                 "replay": replay,
                 "doctor": doctor,
+                "launch": launch,
             },
             prog="jaxrl",
             description="Exploration in reinforcement learning: sweep, evaluate, read.",
@@ -70,6 +89,15 @@ def train_command(agent: str) -> type:
         ("out", Annotated[Path, tyro.conf.arg(help="directory of the results")], Path("results/train")),
         ("seeds", Annotated[str, tyro.conf.arg(help="a count, or start:stop")], "1"),
         ("at_once", Annotated[int | None, tyro.conf.arg(help=AT_ONCE)], None),
+        ("track", Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")], ()),
+        ("hosts", Annotated[str | None, tyro.conf.arg(help=HOSTS)], None),
+        ("coordinator", Annotated[str | None, tyro.conf.arg(help=COORDINATOR)], None),
+        ("process", Annotated[int | None, tyro.conf.arg(help=PROCESS)], None),
+        ("heartbeat", Annotated[int, tyro.conf.arg(help=SILENCE)], HEARTBEAT),
+        ("executor", Annotated[Literal["here", "ray"], tyro.conf.arg(help=EXECUTOR)], "here"),
+        ("address", Annotated[str | None, tyro.conf.arg(help=ADDRESS)], None),
+        ("worker_cpus", Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)], None),
+        ("worker_gpus", Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)], None),
         ("set", _pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
     ]
     for name, field in {**agent_fields(agent, {}), **CONFIG}.items():
@@ -87,21 +115,38 @@ def train_command(agent: str) -> type:
 def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
-    at_once = fields.pop("at_once")
+    at_once, track = fields.pop("at_once"), fields.pop("track")
+    place = wanted(*(fields.pop(flag) for flag in ("hosts", "coordinator", "process", "heartbeat")))
+    on_ray = ray_cluster.wanted(*(fields.pop(key) for key in ("executor", "address", "worker_cpus", "worker_gpus")))
     fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
-    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out, at_once)
+    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out, at_once, track, place, on_ray)
 
 
-def sweep(file: tyro.conf.Positional[Path], out: Path | None = None, at_once: int | None = None) -> int:
+def sweep(
+    file: tyro.conf.Positional[Path],
+    out: Path | None = None,
+    at_once: int | None = None,
+    track: Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")] = (),
+    hosts: Annotated[str | None, tyro.conf.arg(help=HOSTS)] = None,
+    coordinator: Annotated[str | None, tyro.conf.arg(help=COORDINATOR)] = None,
+    process: Annotated[int | None, tyro.conf.arg(help=PROCESS)] = None,
+    heartbeat: Annotated[int, tyro.conf.arg(help=SILENCE)] = HEARTBEAT,
+    executor: Annotated[Literal["here", "ray"], tyro.conf.arg(help=EXECUTOR)] = "here",
+    address: Annotated[str | None, tyro.conf.arg(help=ADDRESS)] = None,
+    worker_cpus: Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)] = None,
+    worker_gpus: Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)] = None,
+) -> int:
     """Run every lane of a TOML spec that is not committed yet.
 
     Args:
-        file: the spec: name, seeds, [fixed], [grid].
+        file: the spec: name, seeds, [fixed], and [grid], [zip], [random] or [optuna].
         out: directory of the results; by default results/NAME.
         at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
     """
+    place = wanted(hosts, coordinator, process, heartbeat)
+    on_ray = ray_cluster.wanted(executor, address, worker_cpus, worker_gpus)
     made = load_toml(file)
-    return execute(made, out or Path("results") / made.name, at_once)
+    return execute(made, out or Path("results") / made.name, at_once, track, place, on_ray)
 
 
 def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: int = 0) -> int:
@@ -151,7 +196,7 @@ def calibrate(
 
     Args:
         bonuses: expressions, as in train --bonus; by default every bonus of the catalogue.
-        out: directory of the table, calibration.csv, and the figure, calibration.png.
+        out: directory of the table, calibration.csv and .md, and the figure, calibration.png.
         seeds: a count, or start:stop.
         torso: what looks at the picture of the grid; conv takes minutes a bonus on a CPU.
     """
@@ -175,7 +220,7 @@ def calibrate(
         code = INTERRUPTED
     if done:
         print(calibration.text(calibration.table(done)))
-        print(f"table and figure: {out / 'calibration.csv'}, {out / 'calibration.png'}")
+        print(f"table and figure: {out / 'calibration.csv'}, .md, {out / 'calibration.png'}")
     return code
 
 
@@ -253,7 +298,56 @@ def doctor() -> int:
     return diagnose()
 
 
-def prepare_jax(environ: MutableMapping[str, str]) -> None:
+def launch(
+    cluster: tyro.conf.Positional[Literal["jobset"]],
+    file: tyro.conf.Positional[Path],
+    image: str,
+    out: str,
+    claim: str | None = None,
+    name: str | None = None,
+    hosts: int | None = None,
+    gpus: int = 0,
+    tpu_accelerator: str | None = None,
+    tpu_topology: str | None = None,
+) -> int:
+    """Print what makes a Kubernetes cluster run a sweep on several hosts, for `kubectl apply -f -`.
+
+    Args:
+        cluster: jobset, a JobSet (jobset.x-k8s.io) and a ConfigMap with the spec.
+        file: the TOML spec; code of your own that it names must be in the image.
+        image: container image with jaxrl in it.
+        out: directory of the results in the pods, or gs://BUCKET/DIRECTORY of a bucket with a hierarchical namespace.
+        claim: persistent volume claim to mount at the directory, ReadWriteMany where there are several hosts.
+        name: of the JobSet; by default the spec's.
+        hosts: pods; by default one, or as many as a TPU slice has at four chips each.
+        gpus: NVIDIA GPUs of a pod.
+        tpu_accelerator: label of the nodes, as in tpu-v5-lite-podslice.
+        tpu_topology: of the slice, as in 4x4.
+    """
+    from jaxrl.launch import jobset, name_from
+
+    made = load_toml(file)
+    manifest = jobset(
+        file.read_text(encoding="utf-8"),
+        name=name or name_from(made.name),
+        image=image,
+        out=out,
+        claim=claim,
+        hosts=hosts,
+        gpus=gpus,
+        tpu_accelerator=tpu_accelerator,
+        tpu_topology=tpu_topology,
+    )
+    print(json.dumps(manifest, indent=2))
+    return 0
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_jax(environ: MutableMapping[str, str], devices: int | None = None) -> None:
     """One CPU device per core and a compilation cache, unless the user chose otherwise; call before importing jax.
 
     The cache is private to the user, because whoever writes to it runs code.
@@ -266,16 +360,33 @@ def prepare_jax(environ: MutableMapping[str, str]) -> None:
     flags = environ.get("XLA_FLAGS", "")
     elsewhere = environ.get("JAX_PLATFORMS", "cpu").split(",")[0] != "cpu"
     if "xla_force_host_platform_device_count" not in flags and not elsewhere:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
+        environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices or cores()}".strip()
 
 
-def execute(made: Spec, out: Path, at_once: int | None = None) -> int:
-    """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code."""
+def execute(
+    made: Spec,
+    out: Path,
+    at_once: int | None = None,
+    track: Sequence[str] = (),
+    place: Wanted | None = None,
+    on_ray: ray_cluster.Wanted | None = None,
+) -> int:
+    """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code.
+
+    `place` says where this process is among others that run the same spec, `on_ray` which Ray cluster runs it.
+    """
+    if place and on_ray:
+        raise UserError("--executor ray and --hosts exclude each other: Ray has its own hosts")
     if at_once is not None and at_once < 1:
         raise UserError(f"at_once = {at_once}: must be at least 1")
+    trackers.check(track)
+    if made.optuna:
+        tune.check_installed()
+        if place:
+            raise UserError("a study of [optuna] is run by one process: leave --hosts out")
     _make_writable(out)
-    prepare_jax(os.environ)
+    if on_ray is None:  # else every worker does, for its own machine
+        prepare_jax(os.environ)
     # Only from here on is jax imported.
     show = _on_terminal() if sys.stdout.isatty() else _in_lines()
     kept: list[int] = []
@@ -283,23 +394,51 @@ def execute(made: Spec, out: Path, at_once: int | None = None) -> int:
     def on_event(event: dict) -> None:
         if event["kind"] == "chunk":
             kept.append(event["lanes"])
+        if event["kind"] in ("begin", "chunk"):
+            wish.saving = event["kind"] == "begin"
         show(event)
+        follow(event)
 
-    try:
-        from jaxrl.sweep.run import run
-
-        run(made, out, at_once=at_once, on_event=on_event)
-    except KeyboardInterrupt:
-        show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
+    number = 0  # of the signal that ended it
+    with listening() as wish:
+        try:
+            run, connection = _executor(on_ray, made, show)
+            with trackers.tracking(track, out, show) as follow, connection:
+                start = lambda points: run(points, out, at_once=at_once, stop=wish, on_event=on_event)
+                if made.optuna:
+                    tried = tune.tune(made, out, start, on_event)
+                    number = wish.number
+                elif place:
+                    number = run_share(place, made, out, at_once, wish, on_event)
+                else:
+                    number = wish.number if start(made).stopped else 0
+        except Told as told:
+            number = told.number
+        finally:
+            show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
+    if number:
         print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
         print("run the same command again to go on")
-        return INTERRUPTED
-    finally:
-        show({"kind": "end"})
+        return 128 + number
     from jaxrl import results
 
-    print(results.table.text(results.summary(results.lanes(out))))
+    if made.optuna:
+        print(trials.text(tried, made.optuna, made.seeds))
+    else:
+        print(results.table.text(results.summary(results.lanes(out))))
     return 0
+
+
+def _executor(on_ray: ray_cluster.Wanted | None, made: Spec, show: Callable[[dict], None]) -> tuple[Callable, Any]:
+    """What runs a spec, and what to hold open around all its calls, which are many where points are searched."""
+    if on_ray is None:
+        from jaxrl.sweep.run import run
+
+        return run, contextlib.nullcontext()
+    import jaxrl.sweep.ray
+
+    connection = ray_cluster.connected(on_ray.address, show) if made.optuna else contextlib.nullcontext()
+    return functools.partial(jaxrl.sweep.ray.run, **on_ray._asdict()), connection
 
 
 def _in_lines() -> Callable[[dict], None]:
@@ -347,10 +486,8 @@ def _on_terminal() -> Callable[[dict], None]:
 def _line(event: dict) -> str:
     kind = event["kind"]
     if kind == "plan":
-        memory = f"{event['bytes'] / 2**20:,.1f} MiB of state"
-        return (
-            f"plan: {event['programs']} programs, {event['lanes']} lanes, {event['skipped']} committed before, {memory}"
-        )
+        text = f"plan: {event['programs']} programs, {event['lanes']} lanes, {event['skipped']} committed before"
+        return f"{text}, {event['bytes'] / 2**20:,.1f} MiB of state" if event["bytes"] else text
     if kind == "compile":
         return f"compiled program {event['program']} in {event['seconds']:.1f} s"
     if kind == "chunk":

@@ -27,7 +27,12 @@ from typing import Any, NamedTuple
 from jaxrl.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent
-WITHOUT_EFFECT_ON_NUMBERS = ("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results", "calibrate")
+WITHOUT_EFFECT_ON_NUMBERS = (
+    *("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results", "calibrate"),
+    *("trackers", "launch.py", "checkpoint.py"),
+    *(f"sweep/{name}.py" for name in ("tables", "draws", "tune", "study", "trials", "hosts", "run", "claims", "signals")),
+    *(f"sweep/{name}.py" for name in ("ray", "ray_cluster", "ray_tasks", "ray_worker")),
+)
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
 
 
@@ -100,7 +105,7 @@ def code_fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         relative = path.relative_to(PACKAGE)
-        if relative.parts[0] not in WITHOUT_EFFECT_ON_NUMBERS:
+        if not {relative.parts[0], relative.as_posix()} & {*WITHOUT_EFFECT_ON_NUMBERS}:
             digest.update(f"{relative.as_posix()}\n{_code(_parsed(path))}\n".encode())
     for name, version in installed(NUMERIC_DEPENDENCIES).items():
         digest.update(f"{name}=={version}\n".encode())
@@ -307,6 +312,11 @@ def _number(reference: str, name: str, default: Any) -> float:
 
 
 def _comments(path: Path) -> dict[int, str]:
+    return _comments_of_version(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _comments_of_version(path: Path, mtime_ns: int) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 

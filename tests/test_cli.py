@@ -1,6 +1,7 @@
 """The command line: mistakes end with code 2 within a second and without jax; events become lines."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,7 +92,13 @@ def fake_run(monkeypatch, run):
     """Puts `run` in the place of the executor and keeps the specs that it is given."""
     seen = []
     module = types.ModuleType("jaxrl.sweep.run")
-    module.run = lambda spec, out, *, at_once, on_event: (seen.append((spec, out, at_once)), run(on_event))
+
+    def fake(spec, out, *, at_once, stop, on_event):
+        seen.append((spec, out, at_once))
+        run(on_event)
+        return types.SimpleNamespace(stopped=stop())
+
+    module.run = fake
     monkeypatch.setitem(sys.modules, "jaxrl.sweep.run", module)
     results = types.SimpleNamespace(
         lanes=lambda out: f"lanes of {out.name}",
@@ -152,13 +159,30 @@ def test_sweep_reads_the_file_and_names_the_directory_after_it(monkeypatch, tmp_
     assert out == Path("results/trial") and made.grid == {"coef": (0.1, 1)} and len(made.seeds) == 3
 
 
-def test_an_interruption_says_what_was_kept(monkeypatch, capsys):
-    def interrupted(on_event):
-        events(on_event)
-        raise KeyboardInterrupt
+BEGIN = {"kind": "begin", "chunk": "a", "program": {}, "lanes": []}
 
-    fake_run(monkeypatch, interrupted)
-    assert cli.main(["train"]) == 130
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("running", "times", "after"), [(True, 1, ["saved"]), (True, 2, []), (False, 1, [])], ids=["asked", "twice", "idle"]
+)
+def test_a_signal_ends_a_run_once_its_chunk_is_saved_and_at_once_where_nothing_is_lost(
+    monkeypatch, capsys, number, running, times, after
+):
+    reached = []
+
+    def told(on_event):
+        events(on_event)
+        if running:
+            on_event(BEGIN)
+        for _ in range(times):
+            os.kill(os.getpid(), number)
+        reached.append("saved")
+
+    fake_run(monkeypatch, told)
+    before = signal.getsignal(number)
+    assert cli.main(["train"]) == 128 + number
+    assert reached == after and signal.getsignal(number) == before
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "interrupted: 2 chunks, 6 lanes committed in results/train; run the same command again to go on"
 

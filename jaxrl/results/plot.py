@@ -63,6 +63,29 @@ def learning_curves(
     return _signed(figure, dataset)
 
 
+def points(dataset: xr.Dataset, metric: str = "eval_return", rng=0, level: float = 0.95) -> Figure:
+    """Final ``metric`` of every point, IQM over seeds with its bootstrap interval, against each swept field."""
+    _require(dataset, metric, None)
+    if _swept(dataset) != ["point"]:
+        raise UserError("points are drawn where lanes lie along the dim 'point', as those of [random] do")
+    names = [str(name) for name in dataset.coords if name != "point" and dataset[name].dims == ("point",)]
+    outcome = final(dataset[metric]).transpose("point", "seed").values
+    bands = [stats.bootstrap_interval(row, stats.iqm, rng, level, 1000, "omit") for row in outcome]
+    value, low, high = np.array(bands, float).T
+    subtitle = f"IQM over seeds, {level:.0%} bootstrap interval, a point each"
+    figure, axes = _grid(names, title=_title(metric), subtitle=subtitle, sharex=False)
+    for axis, name in zip(axes, names, strict=True):
+        here = dataset[name].values
+        if not np.issubdtype(here.dtype, np.number):
+            here = np.array([_text(one) for one in here])
+        elif (here > 0).all() and here.max() > 30 * here.min():
+            axis.set_xscale("log")
+        axis.errorbar(here, value, (value - low, high - value), fmt="o", ms=4, lw=1, color=COLOURS[0], alpha=0.8)
+        axis.set_xlabel(name, fontsize=9)
+    figure.supylabel(f"{_title(metric).lower()} ({dataset[metric].attrs['units']})", fontsize=10)
+    return _signed(figure, dataset)
+
+
 def success_bars(dataset: xr.Dataset, metric: str = "solved", hue: str | None = None, level: float = 0.95) -> Figure:
     """Fraction of seeds whose final ``metric`` is 1, with the Wilson interval and k/n over every bar."""
     _require(dataset, metric, hue)
@@ -203,14 +226,14 @@ def _iqm_over_seeds(values: np.ndarray) -> np.ndarray:
     return table
 
 
-def _grid(panels, *, title: str, subtitle: str):
+def _grid(panels, *, title: str, subtitle: str, sharex: bool = True):
     columns = min(len(panels), 3 if len(panels) != 4 else 2)
     rows = math.ceil(len(panels) / columns)
     width, height = max(6.4, 3.1 * columns + 1.2), 2.6 * rows + 1.3
     note = NOTE_HEIGHT / height
     layout = ConstrainedLayoutEngine(rect=(0, note, 1, 1 - note))
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color="0.9", lw=0.7)

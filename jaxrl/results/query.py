@@ -28,6 +28,7 @@ UNITS = {
 FINAL = "final_"
 PROVENANCE = ("chunk", "commit", "dirty")
 MAX_CELLS = 10**7
+SPARSE = 8  # ours: cells of a grid for each point in it, beyond which the points are listed instead
 
 
 def lanes(*directories) -> pd.DataFrame:
@@ -62,11 +63,14 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
 
     Swept is every field that takes more than one value over the lanes; the others are ``attrs``. The field "steps" is
     called "budget" here, because the coordinate ``steps`` holds environment steps: over iteration, or over the swept
-    names as well where lanes differ in it. Coordinates ``lane``, ``status`` and ``packing`` describe each lane, ""
-    where there is none. Raises ``UserError`` if two lanes claim the same place.
+    names as well where lanes differ in it. Points that are far from a grid of their values, as random ones are, lie
+    along one dim, "point", with the swept names as coordinates along it. Coordinates ``lane``, ``status`` and
+    ``packing`` describe each lane, "" where there is none. Raises ``UserError`` if two lanes claim the same place.
     """
     frame, table = _load(directories)
-    names = swept(frame)
+    varied = swept(frame)
+    names, points = _axes(frame, varied)
+    frame = frame.assign(**points)
     coordinates = {name: _coordinate(frame[name]) for name in [*names, "seed"]}
     metrics = table.to_pandas()
     coordinates["iteration"] = np.unique(metrics["iteration"])
@@ -103,10 +107,13 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
 
     dataset = xr.Dataset({name: (dims, data[name], _describe(name)) for name in columns}, coordinates)
     dataset = dataset.assign_coords({name: (dims[:-1], array) for name, array in described.items()})
+    for name in [name for name in varied if name not in names]:
+        values = frame.drop_duplicates("point").sort_values("point")[name]
+        dataset = dataset.assign_coords({name: ("point", values.to_numpy())})
     dataset.coords["steps"] = _steps(xr.DataArray(steps, coordinates, dims))
     dataset["iteration"].attrs = {"units": "iterations", "description": "one rollout and one update each"}
     dataset.attrs = {
-        **{name: frame[name].dropna().iloc[0] for name in fields(frame) if name not in names},
+        **{name: frame[name].dropna().iloc[0] for name in fields(frame) if name not in {*names, *varied}},
         "swept": names,
         "diverged": diverged,
         "commits": sorted({f"{commit or 'unknown'}{' (dirty)' if dirty else ''}"
@@ -161,6 +168,15 @@ def swept(frame: pd.DataFrame) -> list[str]:
     return [name for name in fields(frame) if frame[name].nunique() > 1]
 
 
+def _axes(frame: pd.DataFrame, varied: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The dims of an array of these lanes, and the column "point" where their values make too sparse a grid."""
+    grid = math.prod(len(_coordinate(frame[name])) for name in varied)
+    number = frame.groupby(varied, dropna=False).ngroup().to_numpy() if varied else np.zeros(len(frame), int)
+    if grid <= SPARSE * (number.max() + 1):
+        return varied, {}
+    return ["point"], {"point": number}
+
+
 def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
     """The ``lanes`` frame and the ``metrics`` table of all directories; a lane committed twice is read once."""
     if not directories:
@@ -174,9 +190,11 @@ def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
         provenance = {name: manifest[name] for name in ("code", *PROVENANCE)}
         fresh = [row for row in lane_table.to_pylist() if row["lane"] not in seen]
         rows += [{**{name: row.pop(name) for name in LANE_COLUMNS}, **provenance, **program, **row} for row in fresh]
-        names = pa.array([row["lane"] for row in rows[len(rows) - len(fresh) :]], pa.string())
-        tables.append(metric_table.filter(pc.is_in(metric_table["lane"], names)))
-        seen.update(names.to_pylist())
+        names = [row["lane"] for row in rows[len(rows) - len(fresh) :]]
+        if len(fresh) < lane_table.num_rows:
+            metric_table = metric_table.filter(pc.is_in(metric_table["lane"], pa.array(names, pa.string())))
+        tables.append(metric_table)
+        seen.update(names)
     metrics = pa.concat_tables(tables, promote_options="default")
     frame = pd.DataFrame(rows).astype({"first_bad_iteration": "Int64"})
     last = metrics.drop_columns(["seed", "iteration", "step"]).to_pandas().groupby("lane").last().add_prefix(FINAL)

@@ -56,10 +56,12 @@ def write_report(*directories, out) -> Path:
 
 
 def figures(dataset: xr.Dataset) -> dict[str, Figure]:
-    """Every figure that the measured metrics allow, by file name: solved, learning curves, heat map."""
+    """Every figure that the measured metrics allow, by file name: solved, learning curves, heat map; or every point."""
     names = dataset.attrs["swept"]
     measured = [name for name in ("eval_return", "coverage", "return", "solved")
                 if name in dataset and dataset[name].notnull().any()]  # fmt: skip
+    if names == ["point"]:
+        return {metric: plot.points(dataset, metric) for metric in measured}
     hue = "bonus" if "bonus" in names else None
     made = {}
     if "solved" in measured:

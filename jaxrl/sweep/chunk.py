@@ -18,10 +18,10 @@ import numpy as np
 from jaxrl import checkpoint
 from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
+from jaxrl.sweep.fields import iterations
 from jaxrl.sweep.lanes import Packing, compiled_bytes, keys_of, lanes_of, packing_for, padded, stacked
 from jaxrl.sweep.plan import Chunk
 from jaxrl.sweep.program import Program
-from jaxrl.sweep.spec import iterations
 from jaxrl.types import Key, PyTree
 
 SEGMENT_STEPS = 2_000_000  # ours: most environment steps, all lanes together, between two looks at a running program
@@ -79,7 +79,7 @@ class Resources(NamedTuple):
     code: str  # fingerprint
     ledger: Ledger
     stop: Callable[[], bool]  # asked once after every segment
-    steady: bool  # all segments are equally long, as processes that stop together need it
+    agree: Callable[[int], int]  # iterations done when told to stop -> those to stop after, of several hosts the same
 
 
 def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compiled:
@@ -137,10 +137,11 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     before, started = record["run_seconds"], time.monotonic()
     saved, cost = started, FIRST_CHECKPOINT
     ahead = max(1, FIRST_STEPS // (count * rows_per_iteration))
+    end = None  # iterations to stop after, once told to
     while done < last:
         tick = time.monotonic()
         mark = next((mark for mark in marks if mark > done), last)
-        n = min(compiled.segment, mark - done, compiled.segment if using.steady else ahead)
+        n = min(compiled.segment, mark - done, ahead, last if end is None else end - done)
         states, metrics = compiled.run(values, states, jnp.int32(n))
         note(metrics, slice(done, done + n))
         done += n
@@ -152,7 +153,9 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         newest = {name: mean for name, curve in curves.items() if np.isfinite(mean := _mean(curve[:, :done]))}
         step = done * rows_per_iteration
         ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": newest})
-        stopping = using.stop() and done < last
+        if end is None and done < last and using.stop():
+            end = min(max(done, using.agree(done)), done + ahead)  # another host may be further, by a segment at most
+        stopping = end is not None and end <= done < last
         whole = (now - started) * last / max(done, 1)
         if stopping or (done < last and now - saved > _interval(cost, whole)):
             cost = save()

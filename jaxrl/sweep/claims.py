@@ -21,9 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrl.errors import UserError
+
 FOLDER = ".running"
 LEASE = 120.0  # ours, seconds: longer than the attribute cache of a network file system (60 s)
 BEAT = 10.0  # ours, seconds between two touches
+
+Mark = tuple[str | None, int]  # nonce and last touch: what changes when a claim is another or its owner alive
 
 
 class Claim(NamedTuple):
@@ -48,20 +52,28 @@ class Claims:
 
     def __init__(self, root: str | Path):
         self.folder = Path(root) / FOLDER
-        self.seen: dict[tuple[str, str], tuple[int, float]] = {}  # (path, nonce) -> last touch, when first seen here
+        if self.folder.is_symlink():  # its checkpoints are deleted once they are not needed
+            raise UserError(f"{self.folder} is a symbolic link: claims and checkpoints lie in real directories only")
+        self.seen: dict[Path, tuple[Mark, float]] = {}  # the newest mark of a claim, and when it was first seen here
         self.held: Claim | None = None
 
     def take(self, chunk: str, lanes: Sequence[str]) -> Claim | None:
         """The claim of these lanes, or None while another process holds any of them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path, nonce = self.folder / f"{chunk}.claim", uuid.uuid4().hex
-        if path.exists() and not (self._is_dead(path) and self._bury(path)):
+        found = _mark(path)
+        if found and not (self._is_dead(path) and self._bury(path, found)):
             return None
         try:
-            with open(path, "x", encoding="utf-8") as file:
-                json.dump({**_here(), "nonce": nonce, "lanes": list(lanes)}, file)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return None
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({**_here(), "nonce": nonce, "lanes": list(lanes)}, file)
+        except OSError:  # a full disk must not leave half a claim, which others would wait for
+            path.unlink(missing_ok=True)
+            raise
         claim = Claim(path, nonce)
         # Another process may have packed the same lanes differently; whoever claimed first keeps them.
         wanted = set(lanes)
@@ -96,28 +108,28 @@ class Claims:
         content, here = _read(path), _here()
         place = ("host", "boot", "namespace")
         if content.get("boot") and all(content.get(key) == here[key] for key in place):
-            return _started(content.get("process")) != content.get("started")
-        try:
-            touched = path.stat().st_mtime_ns
-        except FileNotFoundError:
+            return (started := _started(content.get("process"))) is None or started != content.get("started")
+        if (mark := _mark(path)) is None:
             return False
-        key, now = (str(path), content.get("nonce", "")), time.monotonic()
-        if self.seen.get(key, (None,))[0] != touched:
-            self.seen[key] = (touched, now)
-        return now - self.seen[key][1] > LEASE
+        now = time.monotonic()
+        if path not in self.seen or self.seen[path][0] != mark:
+            self.seen[path] = (mark, now)
+        return now - self.seen[path][1] > LEASE
 
-    def _bury(self, path: Path) -> bool:
-        """Remove the claim of a dead process: of several observers one succeeds, and never with a newer claim."""
-        nonce, grave = _read(path).get("nonce"), path.with_suffix(f".{uuid.uuid4().hex}.dead")
+    def _bury(self, path: Path, judged: Mark) -> bool:
+        """Remove the claim that was judged: of several observers one succeeds, and never with a newer claim."""
+        grave = path.with_suffix(f".{uuid.uuid4().hex}.dead")
+        if _mark(path) != judged:
+            return False
         try:
             os.rename(path, grave)
         except FileNotFoundError:
             return False
-        stolen = _read(grave).get("nonce") != nonce  # somebody buried it and claimed anew just before
-        if stolen:
-            with contextlib.suppress(OSError):
+        stolen = _mark(grave) != judged  # somebody buried it and claimed anew just before
+        with contextlib.suppress(OSError):
+            if stolen:
                 os.link(grave, path)
-        grave.unlink(missing_ok=True)
+            grave.unlink()
         return not stolen
 
 
@@ -142,11 +154,21 @@ def _started(process: Any) -> str | None:
 
 
 def _read(path: Path) -> dict:
+    """A claim, or nothing where there is none: gone, not written yet, or something else under its name."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # gone, or not written yet
+        whole = isinstance(content["nonce"], str) and all(isinstance(lane, str) for lane in content["lanes"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if whole else {}
+
+
+def _mark(path: Path) -> Mark | None:
+    """None where there is no claim."""
+    try:
+        return _read(path).get("nonce"), path.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _text(path: str) -> str:

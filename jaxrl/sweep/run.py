@@ -17,10 +17,11 @@ from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
 from jaxrl.sweep.chunk import Compiled, Ledger, Resources, compile_chunk, run_chunk
 from jaxrl.sweep.claims import FOLDER, Claim, Claims
+from jaxrl.sweep.fields import iterations
 from jaxrl.sweep.lanes import memory_limit, most_lanes, state_bytes
 from jaxrl.sweep.plan import Chunk, Lane, lanes, packs, programs
 from jaxrl.sweep.program import Program, build, check_values
-from jaxrl.sweep.spec import Spec, iterations
+from jaxrl.sweep.settings import Spec
 
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
 SMALL = 0.05  # ours: states that take less of the memory than this need no plan
@@ -46,8 +47,8 @@ def run(
     *,
     at_once: int | None = None,
     only: Collection[str] | None = None,
-    steady: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    agree: Callable[[int], int] = lambda done: done,
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> Summary:
     """Run every lane of `spec` that is not committed under `out` yet.
@@ -55,8 +56,8 @@ def run(
     Args:
         at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
         only: ids of the lanes to run, by default all of the spec's.
-        steady: all segments are equally long, so that processes which stop together stop at the same iteration.
         stop: asked once after every segment of a few seconds; when it says so, a checkpoint is written and `run` ends.
+        agree: the iteration to end after, given the one at which `stop` said so: processes that stop together agree.
         on_event: gets dicts with a `kind`:
             plan        programs, lanes, skipped, bytes (the states of all lanes to run)
             note        text
@@ -75,7 +76,8 @@ def run(
         text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
         on_event({"kind": "note", "text": text})
     _forget_finished(out)
-    jobs, held, steps = [], 0, 0
+    jobs: list[_Job] = []
+    held, steps = 0, 0
     for static, group in programs(everything):
         if waiting := [lane for lane in group if lane.id not in mine]:
             jobs.append(job := _Job(len(jobs) + 1, build(static, spec.objects), group, at_once))
@@ -91,6 +93,8 @@ def run(
     diverged: list[str] = []
     told_to_stop, told_of_waiting = False, False
     while not told_to_stop and (left := _left(jobs, store.committed(out, code=code) if out.exists() else {})):
+        if told_to_stop := stop():  # at the end of a chunk, say: nothing may be begun, nothing is lost
+            break
         taken = next(((job, chunk, claim) for job, chunk in left if (claim := _claim(claims, chunk))), None)
         if taken is None:
             if not told_of_waiting:
@@ -99,20 +103,21 @@ def run(
                 on_event({"kind": "note", "text": f"waiting for {others} lanes that {owner} runs"})
                 told_of_waiting = True
             time.sleep(POLL)
-            told_to_stop = stop()
             continue
         job, chunk, claim = taken
         try:
             if (compiled := job.compiled(chunk, ledger)) is None:
                 continue  # it does not fit, and is cut smaller the next time
-            finished = _run(job, chunk, compiled, Resources(claim.checkpoints, code, ledger, stop, steady))
+            finished = _run(job, chunk, compiled, Resources(claim.checkpoints, code, ledger, stop, agree))
             if finished is None:
-                told_to_stop = job.fits(chunk)
+                if not (told_to_stop := job.fits(chunk)):  # halved, and no half can go on from its checkpoints
+                    shutil.rmtree(claim.checkpoints, ignore_errors=True)
                 continue
             if not claim.is_mine():
                 text = f"chunk {chunk.id} was taken over by another process while this one was suspended"
                 on_event({"kind": "note", "text": text})
                 continue
+            finished = finished._replace(timing={**finished.timing, "cuts": job.cuts})
             paths.append(store.write_chunk(out, finished))
             shutil.rmtree(claim.checkpoints, ignore_errors=True)
         finally:
@@ -140,8 +145,14 @@ def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event:
     """
     from jaxrl.results.query import curves
     from jaxrl.sweep.spec import spec
+    from jaxrl.sweep.tune import tune
 
-    run(spec(**fields), out, at_once=at_once, on_event=on_event)
+    made = spec(**fields)
+    start = lambda points: run(points, out, at_once=at_once, on_event=on_event)
+    if made.optuna:
+        tune(made, out, start, on_event)
+    else:
+        start(made)
     return curves(out)
 
 
@@ -160,6 +171,7 @@ class _Job:
         self.at_once = at_once
         self.most = MAX_CHUNK_LANES  # lanes of a chunk
         self.planned = False
+        self.cuts: list[str] = []  # why `most` is less, a sentence each
         self.by_lanes: dict[int, Compiled] = {}
 
     def fits(self, chunk: Chunk) -> bool:
@@ -174,18 +186,21 @@ class _Job:
             self.planned = True
             some = lambda lanes: compile_chunk(self.program, chunk._replace(lanes=chunk.lanes[:lanes]), self.at_once)
             if (most := most_lanes(lambda lanes: some(lanes).bytes, devices, count, limit)) < count:
-                return self._cut(chunk, ledger, "would not fit in memory", most)
+                self._cut(chunk, ledger, "would not fit in memory", most)
+                return None
         if count not in self.by_lanes:
             try:
                 compiled = compile_chunk(self.program, chunk, self.at_once)
             except jax.errors.JaxRuntimeError as error:
-                return self.out_of_memory(chunk, ledger, error)
+                self.out_of_memory(chunk, ledger, error)
+                return None
             ledger.compiling += compiled.seconds
             event = {"kind": "compile", "program": self.number, "seconds": compiled.seconds, "bytes": compiled.bytes}
             ledger.tell(event)
             self.by_lanes[count] = compiled
         if self.by_lanes[count].bytes > limit and count > 1:
-            return self._cut(chunk, ledger, "would not fit in memory", -(-count // 2))
+            self._cut(chunk, ledger, "would not fit in memory", -(-count // 2))
+            return None
         return self.by_lanes[count]
 
     def out_of_memory(self, chunk: Chunk, ledger: Ledger, error: Exception) -> None:
@@ -197,12 +212,12 @@ class _Job:
             text = f"one lane alone needs more memory than the device has ({needed:,} bytes planned, {memory_limit():,}"
             raise UserError(f"{text} at most): lower num_envs, num_steps or the networks' sizes") from error
         self.by_lanes.pop(count, None)
-        return self._cut(chunk, ledger, "ran out of memory", -(-count // 2))
+        self._cut(chunk, ledger, "ran out of memory", -(-count // 2))
 
     def _cut(self, chunk: Chunk, ledger: Ledger, why: str, most: int) -> None:
         self.most = most
-        text = f"{len(chunk.lanes)} lanes of program {self.number} {why}: {most} at a time now"
-        ledger.tell({"kind": "note", "text": text})
+        self.cuts.append(f"{len(chunk.lanes)} lanes of program {self.number} {why}: {most} at a time now")
+        ledger.tell({"kind": "note", "text": self.cuts[-1]})
 
 
 def _left(jobs: list[_Job], committed: Collection[str]) -> list[tuple[_Job, Chunk]]:
@@ -210,14 +225,18 @@ def _left(jobs: list[_Job], committed: Collection[str]) -> list[tuple[_Job, Chun
 
 
 def _claim(claims: Claims, chunk: Chunk) -> Claim | None:
-    return claims.take(chunk.id, [lane.id for lane in chunk.lanes])
+    try:
+        return claims.take(chunk.id, [lane.id for lane in chunk.lanes])
+    except OSError as error:
+        raise UserError(f"cannot write to {claims.folder}: {store.refusal(claims.folder, error)}") from error
 
 
 def _run(job: _Job, chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
     try:
         return run_chunk(chunk, compiled, using)
     except jax.errors.JaxRuntimeError as error:
-        return job.out_of_memory(chunk, using.ledger, error)
+        job.out_of_memory(chunk, using.ledger, error)
+        return None
 
 
 def _forget_finished(out: Path) -> None:

@@ -8,7 +8,7 @@ from batches import ACTIONS, example, fake_batch
 from references import episodic as reference
 from references import roll
 
-from jaxrl.intrinsic.base import episodic, require_memoryless, stateless
+from jaxrl.intrinsic.base import OPENINGS_AT_ONCE, episodic, openings, require_memoryless, stateless
 from jaxrl.intrinsic.combine import add
 from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.e3b import e3b
@@ -39,6 +39,26 @@ def test_episodic_runs_the_rule_in_each_environment_and_starts_afresh_where_firs
         strict=True,
     ):
         np.testing.assert_allclose(bonus, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("num_steps", "longest", "turns"), [(14, 2, 2), (14, 14, 1), (3, 1000, 0)])
+def test_only_openings_are_embedded_and_each_goes_to_the_steps_of_its_episode(num_steps, longest, turns):
+    embedded = []
+
+    def embed(state, obs):
+        jax.debug.callback(lambda obs: embedded.append(len(obs)), obs)
+        return 2 * obs[:, :3]
+
+    batch = fake_batch(jax.random.key(0), num_steps, N, opens=turns > 0, longest=longest)
+    features = frozen(lambda obs: obs)._replace(embed=embed)
+    found = jax.jit(lambda batch: openings(features, (), batch))(batch)
+    jax.effects_barrier()
+    opened = np.asarray(batch.first).cumsum(0)
+    for t, n in np.argwhere(opened > 0):
+        start = np.flatnonzero(batch.first[: t + 1, n])[-1]
+        assert (found[t, n] == 2 * batch.obs[start, n, :3]).all()
+    assert found.shape == (num_steps, N, 3) and turns == -(-opened.max() // OPENINGS_AT_ONCE)
+    assert sum(embedded) == turns * OPENINGS_AT_ONCE * N
 
 
 def test_episodic_leaves_to_reset_what_survives_an_episode():

@@ -6,7 +6,8 @@ import pytest
 from batches import example, fake_batch, world
 from references import episodic, roll
 
-from jaxrl.intrinsic.episodic_count import episodic_count
+from jaxrl.intrinsic.episodic_count import BLOCK, episodic_count
+from jaxrl.intrinsic.hashing import bucket
 
 T, N = 10, 3
 
@@ -35,6 +36,40 @@ def test_counts_go_on_from_rollout_to_rollout():
     for n, bonus in zip(episodic(batches, visits), bonuses, strict=True):
         np.testing.assert_allclose(bonus, n**-0.5, rtol=1e-6)
     assert bonuses[-1].max() < 0.5  # some 20 visits of 2 states
+
+
+def step_by_step(tables, batch, name):
+    """What the rule pays for one step after the other, int ``[T, N]``; `tables` are changed in place."""
+    visits, stamp, episode, opening = tables
+    paid = np.zeros(batch.first.shape, int)
+    for (t, n), first in np.ndenumerate(np.asarray(batch.first)):
+        if first:
+            episode[n], opening[n] = episode[n] + 1, name(batch.obs[t, n])
+        x = name(batch.next_obs[t, n])
+        visits[n, x] = visits[n, x] + 1 if stamp[n, x] == episode[n] else 1
+        stamp[n, x] = episode[n]
+        paid[t, n] = visits[n, x] + (x == opening[n])
+    return paid
+
+
+@pytest.mark.parametrize("longest", [3, BLOCK, 10 * BLOCK])
+def test_blocks_of_steps_leave_and_pay_what_single_steps_do_to_the_last_integer(longest):
+    """Over 2.3 blocks, several times, with buckets so few that states share them and old episodes' entries are met."""
+    steps, buckets = 2 * BLOCK + BLOCK // 3, 8
+    observations = world(states=12)
+    named = {row.tobytes(): int(bucket(row, buckets)) for row in observations}
+    name = lambda obs: named[np.asarray(obs).tobytes()]
+    reward = episodic_count(buckets=buckets)
+    _, memory = reward.init(jax.random.key(0), example(N))
+    tables = [np.array(leaf) for leaf in memory]
+    label = jax.jit(reward.label)
+    for i in range(3):
+        batch = fake_batch(jax.random.key(i), steps, N, observations, opens=i == 0, longest=longest)
+        batch = jax.tree.map(np.asarray, batch)
+        memory, bonus, _ = label((), memory, batch)
+        np.testing.assert_allclose(bonus, step_by_step(tables, batch, name) ** -0.5, rtol=1e-6)
+        for found, expected in zip(memory, tables, strict=True):
+            assert found.dtype == np.int32 and (found == expected).all()
 
 
 @pytest.mark.parametrize("magnitude", [1e-2, 1.0, 1e1, 1e2])

@@ -57,6 +57,27 @@ def test_missing_combinations_are_nan(tmp_path, chunk):
     assert dataset["lane"].sel(bonus="none", coef=1.0, seed=0) == ""
 
 
+def test_points_far_from_a_grid_lie_along_one_dim(tmp_path, chunk):
+    """Twelve draws of two fields, three seeds each: a grid of them would have 144 places for twelve points."""
+    draws = [(0.01 * (i + 1), 0.9 + 0.001 * i) for i in range(12)]
+    for coef, discount in draws:
+        write_chunk(tmp_path, chunk("count", (coef,), values={"discount": discount}))
+    dataset = results.curves(tmp_path)
+    assert dict(dataset["return"].sizes) == {"point": 12, "seed": 3, "iteration": 40}
+    assert dataset.attrs["swept"] == ["point"] and dataset["coef"].dims == ("point",)
+    pairs = list(zip(dataset["coef"].values, dataset["discount"].values, strict=True))
+    np.testing.assert_allclose(sorted(pairs), draws)
+    assert (dataset["lane"] != "").all()
+    lane = results.lanes(tmp_path).iloc[7]
+    place = dict(zip(dataset["lane"].dims, np.argwhere(dataset["lane"].values == lane["lane"])[0], strict=True))
+    there = dataset.isel(place)
+    assert (there["coef"], there["discount"], there["seed"]) == (lane["coef"], lane["discount"], lane["seed"])
+    figure = results.report.figures(dataset)["eval_return"]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["coef", "discount"]
+    drawn = figure.axes[0].lines[0].get_xydata()
+    assert sorted(drawn[:, 0]) == pytest.approx([coef for coef, _ in draws])
+
+
 def test_a_field_that_does_not_apply_is_not_a_value(tmp_path, chunk):
     write_chunk(tmp_path, chunk("none"))
     write_chunk(tmp_path, chunk("rnd", values={"rnd.lr": 1e-4}))

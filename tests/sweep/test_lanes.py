@@ -1,7 +1,6 @@
 """Lanes never talk to each other: packing may change last bits, a neighbour nothing."""
 
 import os
-import re
 
 import jax
 import jax.numpy as jnp
@@ -129,21 +128,6 @@ def test_iterations_that_were_not_made_are_nan(functions, arguments):
     finite = np.asarray(metrics["finite"])
     np.testing.assert_array_equal(finite[:, :2], 1)
     assert np.isnan(finite[:, 2:]).all()
-
-
-@pytest.mark.parametrize("packing", [TWO_DEVICES, TOGETHER], ids=["map", "vmap"])
-def test_compiled_lanes_never_communicate(functions, arguments, packing):
-    lanes = functions(packing)
-    states = jax.eval_shape(lanes.init, *arguments)
-    sharding = jax.sharding.NamedSharding(
-        jax.make_mesh((2,), ("lanes",), axis_types=(jax.sharding.AxisType.Auto,)), jax.sharding.PartitionSpec("lanes")
-    )
-    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), states)
-    text = lanes.run.lower(arguments[0], states, jnp.int32(SEGMENT)).compile().as_text()
-    assert "num_partitions=2" in text
-    assert not re.findall(
-        r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast", text
-    )
 
 
 def test_keys_depend_on_the_seed_alone():

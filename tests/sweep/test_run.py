@@ -1,14 +1,20 @@
 """The executor: what is committed, skipped, flagged and told, on the tiny program."""
 
+import os
+
+import jax
 import numpy as np
 import pytest
 
 import jaxrl.sweep.chunk
 import jaxrl.sweep.plan
 import jaxrl.sweep.run
+from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.results.query import curves
 from jaxrl.sweep.chunk import evaluation_points
+from jaxrl.sweep.claims import Claims
+from jaxrl.sweep.lanes import most_lanes
 from jaxrl.sweep.plan import lanes as lanes_of_spec
 from jaxrl.sweep.run import run, steps_of, sweep
 
@@ -211,6 +217,101 @@ def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids
     summary = run(tiny_spec(**FOUR), tmp_path)
     assert len(summary.chunks) == 2 and summary.steps == 4 * STEPS
     assert tables(tmp_path).keys() == tables(whole[0]).keys()
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_writes_the_bytes_of_an_uninterrupted_one(whole, tiny_spec, tmp_path):
+    stopped, events = events_of(tiny_spec(**FOUR), tmp_path, stop=lambda: True)
+    (saved,) = of_kind(events, "checkpoint")
+    assert stopped.stopped and not stopped.chunks and stopped.steps == 4 * STEPS // 2 and saved["iteration"] == 2
+    finished, events = events_of(tiny_spec(**FOUR), tmp_path)
+    assert not finished.stopped and finished.steps == 4 * STEPS // 2  # the other half
+    assert any("goes on after iteration 2 of 4" in note["text"] for note in of_kind(events, "note"))
+    assert of_kind(events, "progress")[-1]["done_steps"] == 4 * STEPS
+    one, two = contents(whole[0]), contents(tmp_path)
+    assert one.keys() == two.keys()  # no checkpoint and no claim is left
+    assert {name.partition("/")[2] for name in one if one[name][0] != two[name][0]} == {"manifest.json"}
+    (manifest,) = store.chunks(tmp_path)
+    assert manifest["timing"]["resumed_after"] == [2]
+
+
+def test_a_run_that_goes_on_under_another_packing_keeps_both_in_its_record(whole, tiny_spec, tmp_path):
+    run(tiny_spec(**FOUR), tmp_path, stop=lambda: True)
+    _, events = events_of(tiny_spec(**FOUR), tmp_path, at_once=2)
+    assert any("another packing" in note["text"] for note in of_kind(events, "note"))
+    (manifest,), (usual,) = store.chunks(tmp_path), store.chunks(whole[0])
+    assert manifest["packing"]["before"] == usual["packing"] != manifest["packing"]
+
+
+def test_lanes_that_run_out_of_memory_are_halved_and_finish(tiny_spec, whole, tmp_path, monkeypatch):
+    """The error is raised where the device raises it, at the first call of a program for four lanes."""
+    compile_chunk = jaxrl.sweep.run.compile_chunk
+
+    def starved(program, chunk, at_once):
+        def run(*arguments):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes")
+
+        compiled = compile_chunk(program, chunk, at_once)
+        return compiled._replace(run=run) if len(chunk.lanes) > 2 else compiled
+
+    monkeypatch.setattr(jaxrl.sweep.run, "compile_chunk", starved)
+    summary, events = events_of(tiny_spec(**FOUR), tmp_path)
+    assert "4 lanes of program 1 ran out of memory: 2 at a time now" in of_kind(events, "note")[0]["text"]
+    assert len(summary.chunks) == 2 and not summary.stopped
+    assert all("ran out of memory" in manifest["timing"]["cuts"][0] for manifest in store.chunks(tmp_path))
+    for lane, rows in tables(tmp_path).items():
+        np.testing.assert_array_equal(rows["return"], tables(whole[0])[lane]["return"])
+
+
+def test_a_lane_that_fits_in_no_memory_is_a_sentence(tiny_spec, tmp_path, monkeypatch):
+    def starved(program, chunk, at_once):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(jaxrl.sweep.run, "compile_chunk", starved)
+    with pytest.raises(UserError, match="one lane alone needs more memory than the device has"):
+        run(tiny_spec(**FOUR), tmp_path)
+
+
+@pytest.mark.parametrize(("limit", "wanted", "most"), [(100, 4, 4), (100, 40, 16), (50, 4, 4), (5, 4, 2), (59, 40, 6)])
+def test_the_most_lanes_that_fit_are_read_off_two_small_numbers_of_them(limit, wanted, most):
+    """Twenty bytes and ten for each lane of a device, of which there are two."""
+    asked = []
+    assert most_lanes(lambda lanes: asked.append(lanes) or 20 + 10 * (lanes // 2), 2, wanted, limit) == most
+    assert asked == [2, 4]
+
+
+def test_a_plan_cuts_what_would_not_fit_before_it_is_compiled(tiny_spec, tmp_path, monkeypatch):
+    """Six lanes on two devices, where only two fit in what is said to be there."""
+    monkeypatch.setattr(jaxrl.sweep.run, "SMALL", 0.0)
+    sizes = []
+    compile_chunk = jaxrl.sweep.run.compile_chunk
+
+    def sized(program, chunk, at_once):
+        sizes.append(len(chunk.lanes))
+        return compile_chunk(program, chunk, at_once)._replace(bytes=100 * len(chunk.lanes))
+
+    monkeypatch.setattr(jaxrl.sweep.run, "compile_chunk", sized)
+    monkeypatch.setattr(jaxrl.sweep.run, "memory_limit", lambda: 300)
+    summary = run(tiny_spec(seeds=6, steps=32, evals=0), tmp_path)
+    assert sizes == [2, 4, 2] and len(summary.chunks) == 3
+
+
+def test_lanes_that_another_process_runs_are_waited_for(whole, tiny_spec, tmp_path, monkeypatch):
+    """The other process is this one under another name, which commits while it is waited for."""
+    lanes = [lane.id for lane in lanes_of_spec(tiny_spec(**FOUR))]
+    other = Claims(tmp_path)
+    claim = other.take("another-packing", lanes[:1])
+    finished = store.read_chunk(whole[1].chunks[0])
+
+    def commit(seconds):
+        monkeypatch.undo()
+        store.write_chunk(tmp_path, finished)
+        other.release(claim)
+
+    monkeypatch.setattr(jaxrl.sweep.run.time, "sleep", commit)
+    summary, events = events_of(tiny_spec(**FOUR), tmp_path)
+    (note,) = of_kind(events, "note")
+    assert f"waiting for 4 lanes that process {os.getpid()}" in note["text"]
+    assert summary.chunks == () and len(store.committed(tmp_path)) == 4
 
 
 def test_programs_are_run_one_after_the_other(tiny_spec, tmp_path):

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from jaxrl.errors import UserError
-from jaxrl.sweep.spec import CONFIG, iterations, load_toml, parse_seeds, references, settings, spec
+from jaxrl.sweep.fields import CONFIG, iterations
+from jaxrl.sweep.settings import references, settings
+from jaxrl.sweep.spec import load_toml, spec
+from jaxrl.sweep.tables import parse_seeds
 
 AGENT = """
 def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)): ...

@@ -1,0 +1,245 @@
+"""Results are inert data: nothing on a load path can run code, and nothing leads out of the directory."""
+
+import ast
+import builtins
+import io
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+from tiny import ROOT, made_up_chunk
+
+import jaxrl.errors
+from jaxrl import checkpoint, results
+from jaxrl.errors import UserError
+from jaxrl.results import store
+from jaxrl.sweep.run import run
+from jaxrl.sweep.spec import spec
+
+pytestmark = pytest.mark.faults
+
+MODULES = sorted(path for part in ("jaxrl", "experiments") for path in (ROOT / part).rglob("*.py"))
+FORBIDDEN_MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "torch"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_METHODS = {("yaml", "load"), ("yaml", "unsafe_load"), ("yaml", "full_load"), ("torch", "load"),
+                     ("pd", "read_pickle"), ("pandas", "read_pickle"), ("os", "system"), ("os", "popen"),
+                     ("tarfile", "open"), ("shutil", "unpack_archive")}  # fmt: skip
+
+
+def offences(source: str) -> list[str]:
+    """What a module must not contain, as "line: what"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found += [f"{node.lineno}: import {name}" for name in names if FORBIDDEN_MODULES & set(name.split("."))]
+        if not isinstance(node, ast.Call):
+            continue
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            found.append(f"{node.lineno}: {node.func.id}()")
+        if isinstance(node.func, ast.Attribute):
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            method = node.func.attr
+            if (owner, method) in FORBIDDEN_METHODS:
+                found.append(f"{node.lineno}: {owner}.{method}()")
+            if owner in ("np", "numpy", "jnp") and method == "load":
+                allowed = keywords.get("allow_pickle")
+                if not (isinstance(allowed, ast.Constant) and allowed.value is False):
+                    found.append(f"{node.lineno}: {owner}.load() without allow_pickle=False")
+            if method == "import_module" and isinstance(node.args[0], ast.Constant):
+                name = node.args[0].value
+                found += [f"{node.lineno}: import {name}"] if name in FORBIDDEN_MODULES else []
+        for name in ("allow_pickle", "shell"):
+            value = keywords.get(name)
+            if isinstance(value, ast.Constant) and value.value is True:
+                found.append(f"{node.lineno}: {name}=True")
+    return found
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "import pickle", "from cloudpickle import loads", "np.load('x')", "np.load('x', allow_pickle=True)",
+        "eval('1')", "exec(text)", "import yaml\nyaml.load(text)", "torch.load(path)", "import joblib.memory",
+        "subprocess.run(text, shell=True)", "importlib.import_module('marshal')", "from concurrent import shelve",
+    ],
+)  # fmt: skip
+def test_the_search_finds_what_it_is_for(bad):
+    assert offences(bad)
+
+
+def test_no_module_can_unpickle_or_evaluate():
+    assert len(MODULES) > 80
+    found = {path.relative_to(ROOT).as_posix(): bad for path in MODULES if (bad := offences(path.read_text()))}
+    assert found == {}
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """(results directory, its one chunk, a file that must never come to be, a folder outside)"""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    return tmp_path / "root", store.write_chunk(tmp_path / "root", made_up_chunk()), tmp_path / "boom", outside
+
+
+def resealed(path, **changes):
+    """Rewrites a manifest so that every checksum fits, as somebody who knows the format would."""
+    manifest = json.loads((path / store.MANIFEST).read_text())
+    manifest.pop("checksum")
+    manifest.update(changes)
+    for name in manifest["files"]:
+        if (path / name).is_file():
+            content = (path / name).read_bytes()
+            manifest["files"][name] = {"bytes": len(content), "sha256": store.hashlib.sha256(content).hexdigest()}
+    (path / store.MANIFEST).write_bytes(store._seal(manifest))
+
+
+def read_everything(root):
+    """Every way of reading results; the errors that came, each of which must be meant for a user."""
+    errors = []
+    expected = (UserError, ValueError, OSError, safetensors.SafetensorError)
+    for read in (results.lanes, results.curves, lambda root: results.sql("select * from metrics", root), store.chunks,
+                 lambda root: [store.read_chunk(path) for path in root.iterdir() if path.is_dir()],
+                 lambda root: [store.load_params(root, lane) for lane in store.committed(root)]):  # fmt: skip
+        try:
+            read(root)
+        except expected as error:
+            errors.append(error)
+    return errors
+
+
+@pytest.mark.parametrize("name", [name for name in store.FILES])
+@pytest.mark.parametrize("how", ["pickle", "npz with a pickle"])
+def test_a_pickle_in_the_place_of_a_file_is_never_opened(hostile, name, how):
+    root, path, boom, _ = hostile
+    if how == "pickle":
+        (path / name).write_bytes(pickle.dumps(Bomb(boom)))
+    else:
+        made = io.BytesIO()
+        np.savez(made, a=np.array([Bomb(boom)], object), allow_pickle=True)
+        (path / name).write_bytes(made.getvalue())
+    resealed(path)
+    errors = read_everything(root)
+    assert errors and not boom.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunk": "../../outside"},
+        {"lanes": ["../../outside/secret"]},
+        {"lanes": ["a\0b"]},
+        {"files": {"../../outside/secret": {"bytes": 6, "sha256": ""}}},
+        {"schema": 99},
+        {"lanes": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_names_that_lead_out_are_refused(hostile, changes):
+    root, path, *_ = hostile
+    resealed(path, **changes)
+    with pytest.raises(UserError):
+        store.chunks(root)
+
+
+@pytest.mark.parametrize("what", ["chunk", "manifest", *store.FILES])
+def test_links_are_not_followed(hostile, monkeypatch, what):
+    root, path, _, outside = hostile
+    place = {"chunk": path, "manifest": path / store.MANIFEST}.get(what, path / what)
+    target = outside / place.name
+    shutil.move(place, target)
+    place.symlink_to(target)
+    with pytest.raises(UserError, match="symbolic link"):
+        for manifest in store.chunks(root):
+            store.read_chunk(root / manifest["chunk"])
+
+
+def test_reading_opens_nothing_outside_of_the_directory(hostile, monkeypatch):
+    root, path, _, outside = hostile
+    opened = []
+    for module, name in ((builtins, "open"), (os, "open")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda file, *rest, real=real, **keywords: opened.append(file)
+                            or real(file, *rest, **keywords))  # fmt: skip
+    assert read_everything(root) == []
+    elsewhere = [file for file in opened if isinstance(file, str | Path)
+                 and not Path(file).absolute().is_relative_to(root)
+                 and not Path(file).absolute().is_relative_to(Path(jaxrl.errors.__file__).parent)]  # fmt: skip
+    assert [file for file in opened if str(file).startswith(str(root))] and not [
+        file for file in elsewhere if str(file).startswith(str(outside))
+    ]
+
+
+def test_sql_reads_and_writes_no_file(hostile):
+    root, _, boom, outside = hostile
+    for statement in (f"select * from read_text('{outside / 'secret'}')", f"copy lanes to '{boom}'",
+                      "install httpfs", f"attach '{boom}'", "load parquet_evil"):  # fmt: skip
+        with pytest.raises(UserError, match="the query failed"):
+            results.sql(statement, root)
+    assert not boom.exists()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "npy", "a link out", "deep", "names that lead out"])
+def test_a_hostile_checkpoint_runs_nothing(tmp_path, kind):
+    """Its sums fit, so only that nothing is ever unpickled protects whoever goes on from it."""
+    boom, like = tmp_path / "boom", {"a": np.zeros(4, np.float32)}
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "all", step, like, {})
+    path = tmp_path / "all" / "00000002"
+    record = json.loads((path / checkpoint.RECORD).read_text())
+    if kind == "pickle":
+        (path / checkpoint.RECORD).write_bytes(pickle.dumps(Bomb(boom)))
+    elif kind == "npy":
+        made = io.BytesIO()
+        np.save(made, np.array([Bomb(boom)], object), allow_pickle=True)
+        for file in [file for file in (path / checkpoint.STATE).rglob("*") if file.is_file()]:
+            file.write_bytes(made.getvalue())
+    elif kind == "a link out":
+        (path / checkpoint.STATE / "more").symlink_to("/etc")
+    elif kind == "deep":
+        (path / checkpoint.RECORD).write_text("[" * 100_000)
+    else:
+        record["arrays"]["../../../a"] = record["arrays"].pop("a")
+        (path / checkpoint.RECORD).write_text(json.dumps(record))
+    sums = checkpoint._sums(path)
+    (path / checkpoint.SUMS).write_text(json.dumps(sums))
+    try:
+        found = checkpoint.restore(tmp_path / "all", like)
+        assert found is None or found.step == 1 or found.state.keys() == {"a"}
+    except Exception as error:  # whatever orbax says of nonsense
+        assert not isinstance(error, pickle.UnpicklingError)
+    assert not boom.exists()
+
+
+def test_a_sweep_into_a_hostile_directory_ends_with_its_numbers_or_a_sentence(hostile):
+    root, path, boom, outside = hostile
+    (root / "linked").symlink_to(outside)
+    (root / ".running").mkdir()
+    (root / ".running" / "x.claim").write_bytes(pickle.dumps(Bomb(boom)))
+    (root / ".running" / "y.claim").symlink_to(outside / "secret")
+    (root / ".running" / path.name).symlink_to(outside)  # as if it held the checkpoints of what is committed
+    small = spec(env="probe/chain", bonus="count", num_envs=2, num_steps=8, steps=16, hidden=(8,), epochs=1,
+                 minibatches=2, evals=0)  # fmt: skip
+    summary = run(small, root)
+    assert len(summary.chunks) == 1
+    assert (outside / "secret").read_text() == "secret" and not boom.exists()
