@@ -120,6 +120,7 @@ def test_a_successor_that_was_faster_keeps_the_claim(tmp_path, monkeypatch):
     def judged_then_slept(path):
         verdict = judge(path)
         won.append(fast.take("chunk", ["a", "b"]))
+        monkeypatch.setattr(claims.os, "rename", lambda *paths: pytest.fail("took a live claim away"))
         return verdict
 
     monkeypatch.setattr(slow, "_is_dead", judged_then_slept)

@@ -5,6 +5,7 @@ import json
 import linecache
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -359,9 +360,12 @@ def test_a_driver_that_is_told_to_end_then_killed_then_started_again_redoes_noth
     assert "run the same command again" in printed
     assert list(out.glob(".running/*/*")), "no checkpoint"
 
+    before = set(Path("/tmp").glob("jaxrl-*"))
     with subprocess.Popen(command, **options) as driver:
         wait_for(lambda: list(out.glob("[!.]*/manifest.json")))
         driver.kill()
+    for folder in set(Path("/tmp").glob("jaxrl-*")) - before:  # of Ray, which nobody is left to delete
+        shutil.rmtree(folder, ignore_errors=True)
     committed = times(out)
     assert committed and len(store.chunks(out)) == 1 and store.chunks(out)[0]["timing"]["resumed_after"]
 
