@@ -23,10 +23,10 @@ def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool) -
     import jax.numpy as jnp
     import numpy as np
 
+    from jaxrl.spec.spec import spec
     from jaxrl.sweep.lanes import compiled_bytes, keys_of, lanes_of, packing_for, stacked
     from jaxrl.sweep.plan import lanes as lanes_in
     from jaxrl.sweep.program import build
-    from jaxrl.sweep.spec import spec
 
     steps = CARTPOLE["num_envs"] * CARTPOLE["num_steps"]
     # Seeds from 5000 up: not those of any other claim.

@@ -28,9 +28,9 @@ def main() -> int:
 
     cli.prepare_jax(os.environ)
     from jaxrl.results import store
+    from jaxrl.spec.spec import spec
     from jaxrl.sweep import chunk
     from jaxrl.sweep.run import run
-    from jaxrl.sweep.spec import spec
 
     spent: dict[str, list[float]] = {}
     show = cli._in_lines()  # what a run without a terminal prints

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import execute
-from jaxrl.sweep.spec import spec
+from jaxrl.spec.spec import spec
 
 OUT = Path("results/deepsea_bonuses")
 FIELDS: dict[str, Any] = {"env": "DeepSea-bsuite", "env_args": {"size": 16}, "steps": 204_800, "lr": 1e-3}

@@ -21,15 +21,16 @@ import jaxrl.intrinsic
 import jaxrl.trainers
 from jaxrl import trackers
 from jaxrl.errors import UserError
+from jaxrl.executors import ray_cluster
+from jaxrl.executors.hosts import HEARTBEAT, Wanted, run_share, wanted
+from jaxrl.executors.signals import Told, listening
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed, signature
-from jaxrl.sweep import ray_cluster, trials, tune
-from jaxrl.sweep.fields import CONFIG, Field, agent_fields
-from jaxrl.sweep.hosts import HEARTBEAT, Wanted, run_share, wanted
-from jaxrl.sweep.settings import Spec
-from jaxrl.sweep.signals import Told, listening
-from jaxrl.sweep.spec import load_toml, spec
-from jaxrl.sweep.tables import MAX_SEED, parse_seeds
+from jaxrl.spec.fields import CONFIG, Field, agent_fields
+from jaxrl.spec.settings import Spec
+from jaxrl.spec.spec import load_toml, spec
+from jaxrl.spec.tables import MAX_SEED, parse_seeds
+from jaxrl.sweep import trials, tune
 
 AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
 TRACK = f"also write the curves to these, as the run goes: {', '.join(trackers.CATALOGUE)}"
@@ -324,7 +325,7 @@ def launch(
         tpu_accelerator: label of the nodes, as in tpu-v5-lite-podslice.
         tpu_topology: of the slice, as in 4x4.
     """
-    from jaxrl.launch import jobset, name_from
+    from jaxrl.executors.jobset import jobset, name_from
 
     made = load_toml(file)
     manifest = jobset(
@@ -435,10 +436,10 @@ def _executor(on_ray: ray_cluster.Wanted | None, made: Spec, show: Callable[[dic
         from jaxrl.sweep.run import run
 
         return run, contextlib.nullcontext()
-    import jaxrl.sweep.ray
+    import jaxrl.executors.ray
 
     connection = ray_cluster.connected(on_ray.address, show) if made.optuna else contextlib.nullcontext()
-    return functools.partial(jaxrl.sweep.ray.run, **on_ray._asdict()), connection
+    return functools.partial(jaxrl.executors.ray.run, **on_ray._asdict()), connection
 
 
 def _in_lines() -> Callable[[dict], None]:

@@ -29,9 +29,8 @@ from jaxrl.errors import UserError, unknown
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
     *("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results", "calibrate"),
-    *("trackers", "launch.py", "checkpoint.py"),
-    *(f"sweep/{name}.py" for name in ("tables", "draws", "tune", "study", "trials", "hosts", "run", "claims", "signals")),
-    *(f"sweep/{name}.py" for name in ("ray", "ray_cluster", "ray_tasks", "ray_worker")),
+    *("trackers", "executors", "checkpoint.py", "spec/tables.py", "spec/draws.py"),
+    *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
 )
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
 

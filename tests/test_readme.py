@@ -52,8 +52,8 @@ def test_every_command_of_the_readme_exists(command):
 
 
 def test_the_toml_of_the_readme_is_a_spec(tmp_path):
+    from jaxrl.spec.spec import load_toml
     from jaxrl.sweep.plan import lanes, programs
-    from jaxrl.sweep.spec import load_toml
 
     (tmp_path / "spec.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.DOTALL).group(1))
     made = lanes(load_toml(tmp_path / "spec.toml"))

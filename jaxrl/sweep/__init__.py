@@ -1,4 +1,4 @@
-"""Sweeps: `spec` says what, `plan` divides it into lanes, `program` and `lanes` compile it, `run` executes it.
+"""Sweeps: `plan` divides a spec into lanes, `program` and `lanes` compile them, `chunk` runs some, `run` all of them.
 
 `sweep`, `load_policy` and `evaluate` are imported on first use, because they need jax and a spec does not.
 """

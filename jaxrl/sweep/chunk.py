@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl import checkpoint
 from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
-from jaxrl.sweep.fields import iterations
+from jaxrl.spec.fields import iterations
 from jaxrl.sweep.lanes import Packing, compiled_bytes, keys_of, lanes_of, packing_for, padded, stacked
 from jaxrl.sweep.plan import Chunk
 from jaxrl.sweep.program import Program

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxrl.envs.catalogue import library_versions
 from jaxrl.errors import UserError
 from jaxrl.signatures import code_fingerprint, source_fingerprint
-from jaxrl.sweep.settings import Spec, references, settings
+from jaxrl.spec.settings import Spec, references, settings
 
 
 class Lane(NamedTuple):

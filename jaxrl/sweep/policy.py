@@ -108,7 +108,7 @@ def _evaluate_chunk(
 
 
 def stored_lanes(directory: str | Path, manifest: dict) -> tuple[dict[str, Any], list[dict]]:
-    """(static fields, lanes) of a chunk: as `jaxrl.sweep.spec` made them, lists turned back into tuples."""
+    """(static fields, lanes) of a chunk: as `jaxrl.spec.spec` made them, lists turned back into tuples."""
     chunk = store.read_chunk(Path(directory) / manifest["chunk"])
     return {name: _static(value) for name, value in chunk.program.items()}, chunk.lanes
 

@@ -20,7 +20,7 @@ from jaxrl.envs.wrappers.wrapper import wrapped
 from jaxrl.intrinsic import expression
 from jaxrl.intrinsic.combine import map_obs
 from jaxrl.signatures import Signature, signature
-from jaxrl.sweep.fields import CONFIG, PARAMS, iterations, trainer_label
+from jaxrl.spec.fields import CONFIG, PARAMS, iterations, trainer_label
 from jaxrl.trainers.evaluate import evaluate
 from jaxrl.trainers.on_policy import bonus_stream, split_streams, summed_stream
 from jaxrl.types import Agent, Key, PyTree, Trainer
@@ -42,7 +42,7 @@ class Program(NamedTuple):
 
 
 def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = None) -> Program:
-    """The program of static fields as `jaxrl.sweep.settings` resolved them; `objects` are user code by reference."""
+    """The program of static fields as `jaxrl.spec.settings` resolved them; `objects` are user code by reference."""
     objects = objects or {}
     shared = envs.make(objects.get(static["env"], static["env"]), **static["env_args"])
     shared = wrapped(shared, static.get("wrap", ()), objects)

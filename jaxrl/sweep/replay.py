@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
 
-from jaxrl.sweep.fields import iterations
+from jaxrl.spec.fields import iterations
 from jaxrl.sweep.lanes import keys_of
 from jaxrl.sweep.policy import manifest_of, stored_lanes, warn_if_foreign
 from jaxrl.sweep.program import build

@@ -15,16 +15,17 @@ import jax
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
+from jaxrl.spec.fields import iterations
+from jaxrl.spec.settings import Spec
 from jaxrl.sweep.chunk import Compiled, Ledger, Resources, compile_chunk, run_chunk
 from jaxrl.sweep.claims import FOLDER, Claim, Claims
-from jaxrl.sweep.fields import iterations
 from jaxrl.sweep.lanes import memory_limit, most_lanes, state_bytes
 from jaxrl.sweep.plan import Chunk, Lane, lanes, packs, programs
 from jaxrl.sweep.program import Program, build, check_values
-from jaxrl.sweep.settings import Spec
 
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
 SMALL = 0.05  # ours: states that take less of the memory than this need no plan
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # the second alone when a CPU refuses in the middle of a program
 POLL = 1.0  # ours, seconds between two looks at lanes that another process runs
 
 
@@ -138,13 +139,13 @@ def run(
 
 
 def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event: None, **fields: Any):
-    """Run the spec that the keyword arguments describe (see `jaxrl.sweep.spec.spec`) and return the curves of `out`.
+    """Run the spec that the keyword arguments describe (see `jaxrl.spec.spec.spec`) and return the curves of `out`.
 
     Returns:
         xarray.Dataset over (swept names..., seed, iteration), as `jaxrl.results.curves` gives it.
     """
     from jaxrl.results.query import curves
-    from jaxrl.sweep.spec import spec
+    from jaxrl.spec.spec import spec
     from jaxrl.sweep.tune import tune
 
     made = spec(**fields)
@@ -205,7 +206,7 @@ class _Job:
 
     def out_of_memory(self, chunk: Chunk, ledger: Ledger, error: Exception) -> None:
         """Half as many lanes the next time; raises what is no want of memory, and UserError for a single lane."""
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if not any(words in str(error) for words in NO_MEMORY):
             raise error
         if (count := len(chunk.lanes)) == 1:
             needed = self.by_lanes[1].bytes if 1 in self.by_lanes else 0

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.errors import UserError
-from jaxrl.sweep.draws import Distribution, Search, extremes
+from jaxrl.spec.draws import Distribution, Search, extremes
+from jaxrl.spec.settings import Spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.settings import Spec
 
 
 @contextlib.contextmanager

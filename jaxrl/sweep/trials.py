@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxrl.sweep.draws import Search
+from jaxrl.spec.draws import Search
 
 
 class Trial(NamedTuple):

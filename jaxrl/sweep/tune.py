@@ -15,9 +15,9 @@ from typing import Any
 
 from jaxrl.errors import UserError
 from jaxrl.signatures import code_fingerprint
-from jaxrl.sweep.draws import Search, rounded
+from jaxrl.spec.draws import Search, rounded
+from jaxrl.spec.settings import Spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.settings import Spec
 from jaxrl.sweep.study import distribution, identity, journal, open_study
 from jaxrl.sweep.trials import Trial
 

@@ -18,10 +18,10 @@ from jaxrl.intrinsic.combine import map_obs
 from jaxrl.intrinsic.e3b import projected
 from jaxrl.intrinsic.episodic_count import episodic_count
 from jaxrl.intrinsic.hashing import bucket
+from jaxrl.spec.spec import spec
 from jaxrl.sweep import sweep
 from jaxrl.sweep.plan import lanes, programs
 from jaxrl.sweep.program import build
-from jaxrl.sweep.spec import spec
 from jaxrl.trainers.rollout import collect, example_of, start
 from jaxrl.types import Agent, Discrete
 

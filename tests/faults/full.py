@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -107,6 +108,7 @@ say = lambda answer: print(json.dumps(answer), flush=True)
 say(start("stays full", ("checkpoint", 3)))
 empty()
 say(start("stays full", ("never", 0)))
+shutil.rmtree(root / "stays full")
 say(start("empties", ("checkpoint", 2), ("note", 3)))
 fill()
 say(start("full at a claim", ("never", 0)))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny import LANES, PATIENCE, ROOT, SPEC, numbers
+from tiny import LANES, PATIENCE, ROOT, SPEC, numbers, same_numbers
 
 from jaxrl.results import store
 
@@ -67,7 +67,7 @@ def test_a_mistake_in_a_spec_is_told_within_a_second_and_without_jax(tiny, tmp_p
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize(("env", "package", "extra"), [("Craftax-Symbolic-v1", "craftax", "craftax"),
+@pytest.mark.parametrize(("env", "package", "extra"), [("craftax/Symbolic", "craftax", "craftax"),
                                                        ("navix/Empty-5x5", "navix", "navix")])  # fmt: skip
 def test_an_absent_extra_is_one_line_with_its_cure(tiny, tmp_path, env, package, extra):
     (tmp_path / "spec.toml").write_text(SPEC.replace("probe/chain", env))
@@ -136,7 +136,7 @@ def test_a_damaged_compilation_cache_is_compiled_anew(tiny, whole, tmp_path):
     for number, entry in enumerate(entries):
         content = entry.read_bytes()
         entry.write_bytes((content[: len(content) // 2], b"", b"\0" * len(content))[number % 3])
-    process = tiny.start(out, environment={"JAX_COMPILATION_CACHE_DIR": str(cache)})
+    process = tiny.start(out, environment={"JAX_COMPILATION_CACHE_DIR": str(cache)}, spec=tiny.few)
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
-    assert numbers(out) == numbers(whole)
+    assert same_numbers(out, whole, 2)

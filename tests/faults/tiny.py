@@ -42,6 +42,8 @@ class Tiny:
         self.folder = folder
         self.spec = folder / "spec.toml"
         self.spec.write_text(SPEC)
+        self.few = folder / "few.toml"  # two chunks of the same
+        self.few.write_text(SPEC.replace(f"0:{LANES // 2}", f"0:{PACK}"))
         self.cache = folder / "xla"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("JAX_")},
@@ -111,6 +113,12 @@ def events(log: Path, *kinds: str) -> list[dict]:
         except ValueError:
             continue
     return [event for event in found if event["kind"] in kinds]
+
+
+def same_numbers(out: Path, whole: Path, chunks: int) -> bool:
+    """Whether so many chunks are there, and each as in the uninterrupted sweep."""
+    found, expected = numbers(out), numbers(whole)
+    return len(found) == chunks * len(store.FILES) and all(found[name] == expected[name] for name in found)
 
 
 def numbers(out: Path) -> dict[str, bytes]:

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import pytest
 
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
 from jaxrl.sweep.program import build
-from jaxrl.sweep.spec import spec
 from jaxrl.types import IntrinsicReward
 
 ITERATIONS = 4

@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes, programs
-from jaxrl.sweep.spec import spec
 from jaxrl.sweep.tune import tune
 
 SPACE = {"lr": {"low": 1e-5, "high": 1e-1, "log": True}, "coef": {"low": 0.0, "high": 1.0}}

@@ -16,10 +16,10 @@ from worlds import Corridor
 import jaxrl.intrinsic
 import jaxrl.trainers
 from jaxrl.results.store import chunks, read_file
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.lanes import Packing, keys_of, lanes_of, stacked
 from jaxrl.sweep.plan import lanes
 from jaxrl.sweep.program import build
-from jaxrl.sweep.spec import spec
 
 ROOT = Path(__file__).parents[2]
 PLATFORMS = ("tpu", "cuda")
@@ -147,7 +147,7 @@ def test_a_lane_that_talks_is_noticed(talk, name):
 SWEEP = f"""
 import sys
 from jaxrl.sweep.run import run
-from jaxrl.sweep.spec import spec
+from jaxrl.spec.spec import spec
 run(spec(**{ {**TINY, "env": "probe/chain", "seeds": 9, "bonus": "count"} !r}), sys.argv[1], at_once=1)
 """
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import jaxrl.signatures
 from jaxrl.errors import UserError
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import chunk_id, lanes, packs, plan, programs
-from jaxrl.sweep.spec import spec
 
 PARTS = "def agent(streams, lr=1e-3, *, minibatches=4): ...\ndef surprise(scale=1.0): ...\ndef flat(): ...\n"
 

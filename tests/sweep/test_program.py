@@ -8,10 +8,10 @@ import pytest
 
 from jaxrl.envs.contract import AutoReset
 from jaxrl.errors import UserError
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.lanes import Packing, keys_of, lanes_of, stacked
 from jaxrl.sweep.plan import lanes, programs
 from jaxrl.sweep.program import build, check_values
-from jaxrl.sweep.spec import spec
 from jaxrl.types import Discrete
 
 PACKING = Packing(1, 2, "cpu")

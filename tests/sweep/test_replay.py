@@ -5,9 +5,9 @@ import pytest
 
 from jaxrl.errors import UserError
 from jaxrl.results import store
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.replay import replay
 from jaxrl.sweep.run import run
-from jaxrl.sweep.spec import spec
 from jaxrl.types import Agent
 
 

@@ -11,12 +11,12 @@ import jaxrl.trainers
 from jaxrl.envs import AutoReset
 from jaxrl.errors import UserError
 from jaxrl.results import lanes as stored_lanes
+from jaxrl.spec.settings import references, settings
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
 from jaxrl.sweep.policy import evaluate, load_policy
 from jaxrl.sweep.program import build
 from jaxrl.sweep.run import run
-from jaxrl.sweep.settings import references, settings
-from jaxrl.sweep.spec import spec
 from jaxrl.sweep.watch import watch
 from jaxrl.trainers.on_policy import on_policy
 from jaxrl.types import Discrete
@@ -115,7 +115,7 @@ def test_a_mistake_is_a_sentence(fields, sentence):
 
 def test_the_catalogue_asks_for_nothing_that_is_not_supplied():
     for name in jaxrl.trainers.CATALOGUE:
-        takes = jaxrl.sweep.fields.trainer_signature(name, {})
+        takes = jaxrl.spec.fields.trainer_signature(name, {})
         assert set(takes.supplied) <= set(jaxrl.trainers.SUPPLIED), name
         assert re.match(rf"{name}: |Collect", takes.doc), name
 

@@ -17,8 +17,8 @@ from jaxrl import cli
 from jaxrl.errors import UserError
 from jaxrl.results import lanes as lane_table
 from jaxrl.results import store
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.spec import spec
 from jaxrl.sweep.trials import Trial, best, text
 from jaxrl.sweep.tune import tune
 

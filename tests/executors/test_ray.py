@@ -19,16 +19,16 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.errors import UserError
+from jaxrl.executors import ray as executor
+from jaxrl.executors import ray_cluster, ray_worker
+from jaxrl.executors.ray_cluster import Wanted, Workers, wanted
+from jaxrl.executors.ray_tasks import Expected, merged
+from jaxrl.executors.ray_worker import Errand, Home
 from jaxrl.results import store
 from jaxrl.signatures import source_fingerprint
-from jaxrl.sweep import ray as executor
-from jaxrl.sweep import ray_cluster, ray_worker
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import Lane
-from jaxrl.sweep.ray_cluster import Wanted, Workers, wanted
-from jaxrl.sweep.ray_tasks import Expected, merged
-from jaxrl.sweep.ray_worker import Errand, Home
 from jaxrl.sweep.run import run as run_here
-from jaxrl.sweep.spec import spec
 from jaxrl.types import IntrinsicReward
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_hosts_and_ray_exclude_each_other(tmp_path):
 
 
 def test_an_address_where_nothing_answers_is_refused_before_ray_is_imported(tmp_path):
-    command = [sys.executable, "-c", "import sys, jaxrl.sweep.ray_cluster as cluster; "
+    command = [sys.executable, "-c", "import sys, jaxrl.executors.ray_cluster as cluster; "
                "cluster.connected('127.0.0.1:1', print).__enter__()"]  # fmt: skip
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
     assert "UserError: address = '127.0.0.1:1': no Ray cluster answers there" in ended.stderr

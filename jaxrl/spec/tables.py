@@ -6,8 +6,8 @@ from typing import Any
 from jaxrl.errors import UserError, unknown
 from jaxrl.metrics import METRICS
 from jaxrl.signatures import coerce
-from jaxrl.sweep.draws import EXAMPLE, KEYS
-from jaxrl.sweep.fields import Field, checked
+from jaxrl.spec.draws import EXAMPLE, KEYS
+from jaxrl.spec.fields import Field, checked
 
 MAX_COMBINATIONS = 1_000_000
 MAX_SEED = 2**32 - 1

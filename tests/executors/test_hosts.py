@@ -18,11 +18,11 @@ import pytest
 from jaxrl import checkpoint, cli
 from jaxrl.envs import AutoReset
 from jaxrl.errors import UserError
+from jaxrl.executors import hosts
+from jaxrl.executors.hosts import Hosts, Wanted, share, wanted
 from jaxrl.results.store import chunks, read_tables
-from jaxrl.sweep import hosts
-from jaxrl.sweep.hosts import Hosts, Wanted, share, wanted
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.spec import spec
 from jaxrl.types import Discrete
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +227,8 @@ steps = {steps}
 DRIVER = """
 import sys
 from jaxrl.cli import main
-from jaxrl.sweep import chunk, hosts, run
+from jaxrl.executors import hosts
+from jaxrl.sweep import chunk, run
 chunk.FIRST_STEPS, chunk.SEGMENT_SECONDS, run_chunk = 1, 1.0, run.run_chunk
 def in_step(*arguments):
     hosts._store().wait_at_barrier("begin", 400_000)

@@ -21,10 +21,10 @@ import jaxrl.intrinsic
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.expression import parse, terms
 from jaxrl.signatures import coerce, identity, is_literal, signature
-from jaxrl.sweep.draws import Distribution, Search, draw, extremes, read, settled
-from jaxrl.sweep.fields import CONFIG, PARAMS, STRUCTURAL, Field, checked, parameter_fields, schema
-from jaxrl.sweep.settings import Spec, axes, settings
-from jaxrl.sweep.tables import OPTIONS, TABLES, aligned, flat, options, parse_seeds
+from jaxrl.spec.draws import Distribution, Search, draw, extremes, read, settled
+from jaxrl.spec.fields import CONFIG, PARAMS, STRUCTURAL, Field, checked, parameter_fields, schema
+from jaxrl.spec.settings import Spec, axes, settings
+from jaxrl.spec.tables import OPTIONS, TABLES, aligned, flat, options, parse_seeds
 
 EVALUATED = ("eval_return", "eval_return_sampled", "solved")
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import jaxrl.sweep.plan
 from jaxrl.errors import UserError
-from jaxrl.sweep.draws import draw, read
+from jaxrl.spec.draws import draw, read
+from jaxrl.spec.settings import settings
+from jaxrl.spec.spec import load_toml, spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.settings import settings
-from jaxrl.sweep.spec import load_toml, spec
 
 PARTS = """
 def agent(streams, lr=1e-3, *, minibatches=4): ...

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UserError
-from jaxrl.sweep.settings import Spec
-from jaxrl.sweep.signals import Told, Wish
+from jaxrl.executors.signals import Told, Wish
+from jaxrl.spec.settings import Spec
 
 HEARTBEAT = 100  # seconds, jax's own default: a process that was not heard of for so long is dead, and ends all
 END, AT, DONE = "jaxrl/end", "jaxrl/at", "jaxrl/done"  # notices: all shall end; how far each is; who has no lane left

@@ -16,7 +16,7 @@ import pytest
 import jaxrl.errors
 from jaxrl import cli, results
 from jaxrl.errors import UserError
-from jaxrl.launch import jobset, name_from
+from jaxrl.executors.jobset import jobset, name_from
 
 ROOT = Path(jaxrl.errors.__file__).parents[1]
 SPEC = """

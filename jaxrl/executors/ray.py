@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxrl.errors import UserError
+from jaxrl.executors.ray_cluster import Workers, connected, wanted, workers
+from jaxrl.executors.ray_tasks import Expected, follow, merged
+from jaxrl.executors.ray_worker import Errand, home
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
+from jaxrl.spec.settings import Spec
 from jaxrl.sweep.claims import FOLDER
 from jaxrl.sweep.plan import Chunk, Lane, lanes, packs, programs
-from jaxrl.sweep.ray_cluster import Workers, connected, wanted, workers
-from jaxrl.sweep.ray_tasks import Expected, follow, merged
-from jaxrl.sweep.ray_worker import Errand, home
-from jaxrl.sweep.settings import Spec
 
 if TYPE_CHECKING:
     from jaxrl.sweep.run import Summary

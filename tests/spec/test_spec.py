@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from jaxrl.errors import UserError
-from jaxrl.sweep.fields import CONFIG, iterations
-from jaxrl.sweep.settings import references, settings
-from jaxrl.sweep.spec import load_toml, spec
-from jaxrl.sweep.tables import parse_seeds
+from jaxrl.spec.fields import CONFIG, iterations
+from jaxrl.spec.settings import references, settings
+from jaxrl.spec.spec import load_toml, spec
+from jaxrl.spec.tables import parse_seeds
 
 AGENT = """
 def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)): ...

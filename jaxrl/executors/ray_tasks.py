@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UserError
-from jaxrl.sweep.ray_cluster import RETRIES, Workers
-from jaxrl.sweep.ray_worker import ANSWER, Errand, Relay, Result, work
-from jaxrl.sweep.settings import Spec
+from jaxrl.executors.ray_cluster import RETRIES, Workers
+from jaxrl.executors.ray_worker import ANSWER, Errand, Relay, Result, work
+from jaxrl.spec.settings import Spec
 
 LOOK = 1.0  # ours, seconds between two looks at the tasks
 STOPPING = 20.0  # ours, seconds: a segment, a checkpoint and some more; a machine taken away gives half a minute

@@ -15,8 +15,8 @@ import jaxrl.envs.wrappers
 from jaxrl.errors import UserError
 from jaxrl.intrinsic.expression import Call, Tree, canonical, parse, terms
 from jaxrl.signatures import check_reference, coerce, is_literal, signature
-from jaxrl.sweep.draws import Search
-from jaxrl.sweep.fields import (
+from jaxrl.spec.draws import Search
+from jaxrl.spec.fields import (
     CONFIG,
     PARAMS,
     STRUCTURAL,
@@ -25,7 +25,7 @@ from jaxrl.sweep.fields import (
     schema,
     trainer_signature,
 )
-from jaxrl.sweep.tables import MAX_COMBINATIONS
+from jaxrl.spec.tables import MAX_COMBINATIONS
 
 
 class Spec(NamedTuple):
