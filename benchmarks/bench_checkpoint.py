@@ -24,16 +24,17 @@ def main() -> int:
     parser.add_argument("--bonus", default="rnd")
     asked = parser.parse_args()
 
-    from jaxrl import cli
+    from jaxrl import display
+    from jaxrl.devices import prepare_jax
 
-    cli.prepare_jax(os.environ)
+    prepare_jax(os.environ)
     from jaxrl.results import store
     from jaxrl.spec.spec import spec
     from jaxrl.sweep import chunk
     from jaxrl.sweep.run import run
 
     spent: dict[str, list[float]] = {}
-    show = cli._in_lines()  # what a run without a terminal prints
+    show = display.in_lines()  # what a run without a terminal prints
     for owner, name, what in ((chunk, "_save", "checkpoints"), (chunk, "_mean", "means"),
                               (store, "write_chunk", "commit")):  # fmt: skip
         setattr(owner, name, timed(getattr(owner, name), spent.setdefault(what, [])))

@@ -6,26 +6,22 @@ import dataclasses
 import functools
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-import jaxrl.agents
-import jaxrl.envs
-import jaxrl.intrinsic
-import jaxrl.trainers
-from jaxrl import trackers
+from jaxrl import display, listing, trackers
+from jaxrl.devices import prepare_jax
 from jaxrl.errors import UserError
 from jaxrl.executors import ray_cluster
 from jaxrl.executors.hosts import HEARTBEAT, Wanted, run_share, wanted
 from jaxrl.executors.signals import Told, listening
 from jaxrl.intrinsic.expression import parse
-from jaxrl.signatures import installed, signature
+from jaxrl.signatures import installed
 from jaxrl.spec.fields import CONFIG, Field, agent_fields
 from jaxrl.spec.settings import Spec
 from jaxrl.spec.spec import load_toml, spec
@@ -42,7 +38,6 @@ EXECUTOR = "where chunks run: here, in this process, or as tasks of a Ray cluste
 ADDRESS = "auto, or HOST:PORT, of the Ray cluster; by default one is started on this machine for the run"
 WORKER_CPUS = "of a Ray task; by default all of a machine's, or one beside its GPUs"
 WORKER_GPUS = "of a Ray task; by default one if the cluster has any"
-LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 INTERRUPTED = 130  # 128 + SIGINT
 READER_LEFT = 141  # 128 + SIGPIPE
 
@@ -281,13 +276,13 @@ def list_(
         containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus, an
             agent or a trainer also lists its parameters, as in `jaxrl list bonuses rnd`.
     """
-    heads, rows = _environments() if what == "envs" else _factories(what)
+    heads, rows = listing.environments() if what == "envs" else listing.factories(what)
     found = [row for row in rows if containing.lower() in " ".join(row).lower()]
     if not found:
         raise UserError(f"containing = {containing!r}: none of the {what} have this word in their row")
-    print(_table(heads, found), end="")
+    print(listing.table(heads, found), end="")
     if what != "envs" and containing in {name for name, *_ in rows}:
-        print(f"\nparameters of {containing}:\n{_table(*_parameters(what, containing))}", end="")
+        print(f"\nparameters of {containing}:\n{listing.table(*listing.parameters(what, containing))}", end="")
     return 0
 
 
@@ -343,27 +338,6 @@ def launch(
     return 0
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def prepare_jax(environ: MutableMapping[str, str], devices: int | None = None) -> None:
-    """One CPU device per core and a compilation cache, unless the user chose otherwise; call before importing jax.
-
-    The cache is private to the user, because whoever writes to it runs code.
-    """
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxrl" / "xla"
-    if "JAX_COMPILATION_CACHE_DIR" not in environ:
-        with contextlib.suppress(OSError):  # no cache is slower, not wrong
-            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-            environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-    flags = environ.get("XLA_FLAGS", "")
-    elsewhere = environ.get("JAX_PLATFORMS", "cpu").split(",")[0] != "cpu"
-    if "xla_force_host_platform_device_count" not in flags and not elsewhere:
-        environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices or cores()}".strip()
-
-
 def execute(
     made: Spec,
     out: Path,
@@ -389,7 +363,7 @@ def execute(
     if on_ray is None:  # else every worker does, for its own machine
         prepare_jax(os.environ)
     # Only from here on is jax imported.
-    show = _on_terminal() if sys.stdout.isatty() else _in_lines()
+    show = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
     kept: list[int] = []
 
     def on_event(event: dict) -> None:
@@ -440,121 +414,6 @@ def _executor(on_ray: ray_cluster.Wanted | None, made: Spec, show: Callable[[dic
 
     connection = ray_cluster.connected(on_ray.address, show) if made.optuna else contextlib.nullcontext()
     return functools.partial(jaxrl.executors.ray.run, **on_ray._asdict()), connection
-
-
-def _in_lines() -> Callable[[dict], None]:
-    """Shows events as plain lines, progress at most every `LINE_EVERY` seconds."""
-    last = time.monotonic()
-
-    def show(event: dict) -> None:
-        nonlocal last
-        if event["kind"] == "progress":
-            if time.monotonic() - last < LINE_EVERY:
-                return
-            last = time.monotonic()
-        if line := _line(event):
-            print(line, flush=True)
-
-    return show
-
-
-def _on_terminal() -> Callable[[dict], None]:
-    """Shows events above a progress bar."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns)
-    task = progress.add_task("starting", total=None)
-    progress.start()
-
-    def show(event: dict) -> None:
-        if event["kind"] == "progress":
-            rate = f"{event['steps_per_s']:,.0f} steps/s, mean return {event['mean_return']:.3g}, left"
-            progress.update(task, description=rate, completed=event["done_steps"], total=event["total_steps"])
-        elif event["kind"] == "end":
-            progress.stop()
-        elif line := _line(event):
-            progress.console.print(line, markup=False, highlight=False)
-
-    return show
-
-
-def _line(event: dict) -> str:
-    kind = event["kind"]
-    if kind == "plan":
-        text = f"plan: {event['programs']} programs, {event['lanes']} lanes, {event['skipped']} committed before"
-        return f"{text}, {event['bytes'] / 2**20:,.1f} MiB of state" if event["bytes"] else text
-    if kind == "compile":
-        return f"compiled program {event['program']} in {event['seconds']:.1f} s"
-    if kind == "chunk":
-        diverged = f", diverged: {', '.join(event['diverged'])}" if event["diverged"] else ""
-        return f"committed {event['lanes']} lanes in {event['path']}{diverged}"
-    if kind == "progress":
-        share = event["done_steps"] / event["total_steps"]
-        left = (event["total_steps"] - event["done_steps"]) / max(event["steps_per_s"], 1e-9)
-        rate = f"{event['steps_per_s']:,.0f} steps/s, {left:,.0f} s left"
-        return f"{share:4.0%}  {rate}, mean return {event['mean_return']:.3g}"
-    return f"note: {event['text']}" if kind == "note" else ""
-
-
-def _environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    from jaxrl.envs.catalogue import SOURCES, rows
-
-    state = {name: "installed" if source.installed else source.cure for name, source in SOURCES.items()}
-    table: list[tuple[str, ...]] = [(*row[:-1], state[row.source]) for row in rows().values()]
-    return ("environment", "source", "observation", "actions", "step limit", "solved", "state"), table
-
-
-def _catalogue(what: str) -> dict[str, str]:
-    return {
-        "bonuses": jaxrl.intrinsic.CATALOGUE,
-        "agents": jaxrl.agents.CATALOGUE,
-        "trainers": jaxrl.trainers.CATALOGUE,
-    }[what]
-
-
-def _factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A row for each, from the first line of its module's docstring and, of bonuses, the lines that close it."""
-    closing = ("Kind", "Memory", "Knows") if what == "bonuses" else ()
-    table = []
-    for name, reference in _catalogue(what).items():
-        doc = signature(reference).doc
-        table.append((name, doc.partition("\n")[0], *(_closing_line(doc, word) for word in closing)))
-    return ("name", "what", *("kind", "memory of an environment", "knows")[: len(closing)]), table
-
-
-def _closing_line(doc: str, word: str) -> str:
-    """What follows `word` in a line of its own, and in those below that belong to it, without the full stop."""
-    found = re.search(rf"^{word}: (.+?)\.?(?=\n\w+: |\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
-    return " ".join(found.group(1).split()) if found else ""
-
-
-def _parameters(what: str, name: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    known = signature(_catalogue(what)[name])
-    rows: list[tuple[str, ...]] = [
-        (parameter, repr(default), "lane" if parameter in known.swept else "program", known.help.get(parameter, ""))
-        for parameter, default in {**known.swept, **known.static}.items()
-    ]
-    return ("parameter", "default", "each value is a", "what"), rows
-
-
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*heads, box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    with console.capture() as text:
-        console.print(table)
-    return text.get()
 
 
 def _agent_named_in(arguments: Sequence[str]) -> str:

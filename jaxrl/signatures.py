@@ -28,7 +28,8 @@ from jaxrl.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
-    *("cli.py", "__main__.py", "metrics.py", "errors.py", "doctor.py", "results", "calibrate"),
+    *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
+    *("results", "calibrate"),
     *("trackers", "executors", "checkpoint.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import jaxrl.errors
-from jaxrl import cli
+from jaxrl import cli, display
+from jaxrl.devices import prepare_jax
 
 ROOT = Path(jaxrl.errors.__file__).parents[1]
 IDEAS = """
@@ -189,7 +190,7 @@ def test_a_signal_ends_a_run_once_its_chunk_is_saved_and_at_once_where_nothing_i
 
 def test_a_terminal_gets_a_bar_and_the_same_sentences(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    show = cli._on_terminal()
+    show = display.on_terminal()
     events(show)
     show({"kind": "end"})
     printed = capsys.readouterr().out
@@ -207,7 +208,7 @@ def test_a_terminal_gets_a_bar_and_the_same_sentences(monkeypatch, capsys):
     ],
 )
 def test_host_devices_are_one_per_core_unless_chosen(before, after):
-    cli.prepare_jax(environ := dict(before))
+    prepare_jax(environ := dict(before))
     assert environ.get("XLA_FLAGS", "") == after.format(len(os.sched_getaffinity(0)))
 
 

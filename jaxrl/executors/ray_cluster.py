@@ -84,7 +84,7 @@ def connected(address: str | None, tell: Callable[[dict], None]) -> Iterator[Non
     folder: str | None = None
     started: dict[str, Any] = {}
     if address is None:
-        from jaxrl.cli import cores
+        from jaxrl.devices import cores
 
         tell({"kind": "note", "text": "starting Ray on this machine, for this run"})
         folder = tempfile.mkdtemp(prefix="jaxrl-", dir="/tmp")  # there is no room for more in the path of a socket

@@ -76,7 +76,7 @@ def work(errand: Errand, spec: list, relay: Any) -> Result:
     """
     import ray
 
-    from jaxrl.cli import prepare_jax
+    from jaxrl.devices import prepare_jax
 
     prepare_jax(os.environ, errand.cores)
     events: collections.deque[dict] = collections.deque(maxlen=MOST_EVENTS)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from batches import ACTIONS
 
-from jaxrl import cli
+from jaxrl import cli, listing
 from jaxrl.intrinsic import CATALOGUE
 from jaxrl.intrinsic.expression import build, parse
 from jaxrl.signatures import signature
@@ -29,7 +29,7 @@ def bytes_of_memory(name):
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_docstring_tells_kind_memory_and_knowledge(name):
     known = signature(CATALOGUE[name])
-    kind, memory, knows = (cli._closing_line(known.doc, word) for word in ("Kind", "Memory", "Knows"))
+    kind, memory, knows = (listing.closing_line(known.doc, word) for word in ("Kind", "Memory", "Knows"))
     assert kind in KINDS and knows
     if known.rewards:
         assert memory == "its parts'"
