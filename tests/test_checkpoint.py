@@ -30,7 +30,8 @@ def state(step=0, seed=0):
         "none of it": np.zeros((2, 0), np.float32),
         "broken": np.array([np.nan, -0.0, np.inf], np.float32) * np.float32(step + 1),
     }
-    return {"part": Part(jax.random.split(jax.random.key(seed + step), 2), weights), "rest": (np.arange(step, step + 5),)}
+    key = jax.random.split(jax.random.key(seed + step), 2)
+    return {"part": Part(key, weights), "rest": (np.arange(step, step + 5),)}
 
 
 def shapes(tree):

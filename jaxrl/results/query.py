@@ -84,7 +84,7 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
 
     cells = dict(zip(frame["lane"], _cells(frame, coordinates), strict=True))
     described = {name: np.full(shape[:-1], "", object) for name in ("lane", "status", "packing")}
-    for row in frame.to_dict("records"):
+    for row in frame[["lane", "status", "packing"]].to_dict("records"):
         cell = cells[row["lane"]]
         if other := described["lane"][cell]:
             raise UserError(
@@ -98,12 +98,13 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
     columns = [name for name in metrics if name not in METRIC_COLUMNS]
     data = {name: np.full(shape, np.nan, np.float32) for name in columns}
     steps = np.full(shape, np.nan)
-    for lane, curve in metrics.groupby("lane", sort=False):
-        place = (*cells[lane], np.searchsorted(coordinates["iteration"], curve["iteration"]))
-        steps[place] = curve["step"]
-        if include_diverged or lane not in diverged:
-            for name in columns:
-                data[name][place] = curve[name]
+    of_rows = np.array([cells[lane] for lane in frame["lane"]])[pd.Index(frame["lane"]).get_indexer(metrics["lane"])]
+    place = (*of_rows.T, np.searchsorted(coordinates["iteration"], metrics["iteration"]))
+    steps[place] = metrics["step"]
+    shown = np.full(len(metrics), True) if include_diverged else ~metrics["lane"].isin(diverged).to_numpy()
+    place = tuple(index[shown] for index in place)
+    for name in columns:
+        data[name][place] = metrics[name][shown]
 
     dataset = xr.Dataset({name: (dims, data[name], _describe(name)) for name in columns}, coordinates)
     dataset = dataset.assign_coords({name: (dims[:-1], array) for name, array in described.items()})

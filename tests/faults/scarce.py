@@ -14,8 +14,8 @@ cli.prepare_jax(os.environ)
 
 import jax.numpy as jnp  # noqa: E402
 
+from jaxrl.spec.spec import spec  # noqa: E402
 from jaxrl.sweep.run import run  # noqa: E402
-from jaxrl.sweep.spec import spec  # noqa: E402
 from jaxrl.types import IntrinsicReward  # noqa: E402
 
 MEGABYTE = 2**18  # float32 numbers
@@ -44,7 +44,7 @@ def on_event(event: dict) -> None:
 
 
 run(
-    spec(env="probe/chain", bonus=heavy, num_envs=2, num_steps=8, steps=64, hidden=(8,), epochs=1, minibatches=2,
+    spec(env="probe/chain", bonus=heavy, num_envs=2, num_steps=8, steps=16, hidden=(8,), epochs=1, minibatches=2,
          evals=0, seeds=8),
     sys.argv[1],
     at_once=4,

@@ -5,49 +5,34 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 import pytest
 from tiny import HERE, PATIENCE
 
 import jaxrl.sweep.run
 from jaxrl.results import store
+from jaxrl.spec.spec import spec
 from jaxrl.sweep import lanes
 from jaxrl.sweep.claims import FOLDER
 from jaxrl.sweep.run import run
-from jaxrl.sweep.spec import spec
 
 pytestmark = pytest.mark.faults
 
 SMALL = {"env": "probe/chain", "bonus": "count", "num_envs": 2, "num_steps": 8, "steps": 64, "hidden": (8,),
-         "epochs": 1, "minibatches": 2, "evals": 2, "eval_episodes": 1, "seeds": 8}  # fmt: skip
-
-
-def curves(out):
-    return {lane["lane"]: {name: curve[row] for name, curve in chunk.curves.items()}
-            for chunk in (store.read_chunk(out / manifest["chunk"]) for manifest in store.chunks(out))
-            for row, lane in enumerate(chunk.lanes)}  # fmt: skip
+         "epochs": 1, "minibatches": 2, "evals": 0, "seeds": 8}  # fmt: skip
 
 
 def test_memory_that_really_runs_out_halves_the_lanes(tiny, tmp_path):
-    """Eight states of 64 MiB where 400 MiB may be had."""
-    told = {}
-    for name, megabytes in (("plenty", 16_000), ("scarce", 400)):
-        command = [sys.executable, str(HERE / "scarce.py"), str(tmp_path / name), str(megabytes)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=tiny.environment, timeout=PATIENCE, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        told[name] = [json.loads(line) for line in done.stdout.splitlines()]
-        assert len(store.committed(tmp_path / name)) == 8
-    assert not [event for event in told["plenty"] if event["kind"] == "note"]
-    notes = [event["text"] for event in told["scarce"] if event["kind"] == "note"]
+    """Eight states of 64 MiB, and as much again while they change, where 900 MiB may be had."""
+    command = [sys.executable, str(HERE / "scarce.py"), str(tmp_path), "900"]
+    done = subprocess.run(command, capture_output=True, text=True, env=tiny.environment, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    notes = [event["text"] for event in told if event["kind"] == "note"]
     assert "8 lanes of program 1 ran out of memory: 4 at a time now" in notes[0]
-    begun = [len(event["lanes"]) for event in told["scarce"] if event["kind"] == "begin"]
+    begun = [len(event["lanes"]) for event in told if event["kind"] == "begin"]
     assert begun == sorted(begun, reverse=True) and begun[0] == 8 and begun[-1] <= 4
-    plenty, scarce = curves(tmp_path / "plenty"), curves(tmp_path / "scarce")
-    for lane, rows in plenty.items():
-        for name, row in rows.items():
-            np.testing.assert_allclose(scarce[lane][name], row, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert len(store.committed(tmp_path)) == 8
+    assert not any(manifest["diverged"] for manifest in store.chunks(tmp_path))
 
 
 def test_lanes_that_run_out_of_memory_midway_leave_nothing_behind(tmp_path, monkeypatch):

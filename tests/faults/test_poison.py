@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxrl.results import store
+from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
 from jaxrl.sweep.run import run
-from jaxrl.sweep.spec import spec
 from jaxrl.types import IntrinsicReward
 
 pytestmark = pytest.mark.faults
@@ -48,12 +48,11 @@ def thousand(sick: dict[int, float]):
     )
 
 
-@pytest.mark.parametrize("at_once", [1, 100])
-def test_lane_417_of_a_thousand(tmp_path, at_once):
-    """One after the other, and a hundred at once as an accelerator runs them."""
+def test_lane_417_of_a_thousand(tmp_path):
+    """A hundred at once, as an accelerator runs them."""
     found = {}
     for name, sick in (("healthy", {}), ("poisoned", {SICK: float(BREAKS)})):
-        summary = run(thousand(sick), tmp_path / name, at_once=at_once)
+        summary = run(thousand(sick), tmp_path / name, at_once=100)
         (path,) = summary.chunks
         assert summary.lanes == COUNT
         found[name] = store.read_chunk(path)

@@ -1,6 +1,7 @@
 """The executor: what is committed, skipped, flagged and told, on the tiny program."""
 
 import os
+import types
 
 import jax
 import numpy as np
@@ -25,6 +26,12 @@ STEPS = 4 * 4 * 8  # of one lane
 def events_of(spec, out, **keywords):
     events = []
     return run(spec, out, on_event=events.append, **keywords), events
+
+
+def after_a_segment():
+    """A `stop` that is asked once before the chunk begins and then says so."""
+    answers = iter([False])
+    return lambda: next(answers, True)
 
 
 def of_kind(events, kind):
@@ -220,7 +227,7 @@ def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids
 
 
 def test_a_stopped_run_goes_on_where_it_was_and_writes_the_bytes_of_an_uninterrupted_one(whole, tiny_spec, tmp_path):
-    stopped, events = events_of(tiny_spec(**FOUR), tmp_path, stop=lambda: True)
+    stopped, events = events_of(tiny_spec(**FOUR), tmp_path, stop=after_a_segment())
     (saved,) = of_kind(events, "checkpoint")
     assert stopped.stopped and not stopped.chunks and stopped.steps == 4 * STEPS // 2 and saved["iteration"] == 2
     finished, events = events_of(tiny_spec(**FOUR), tmp_path)
@@ -235,7 +242,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_writes_the_bytes_of_an_uninterru
 
 
 def test_a_run_that_goes_on_under_another_packing_keeps_both_in_its_record(whole, tiny_spec, tmp_path):
-    run(tiny_spec(**FOUR), tmp_path, stop=lambda: True)
+    run(tiny_spec(**FOUR), tmp_path, stop=after_a_segment())
     _, events = events_of(tiny_spec(**FOUR), tmp_path, at_once=2)
     assert any("another packing" in note["text"] for note in of_kind(events, "note"))
     (manifest,), (usual,) = store.chunks(tmp_path), store.chunks(whole[0])
@@ -303,11 +310,10 @@ def test_lanes_that_another_process_runs_are_waited_for(whole, tiny_spec, tmp_pa
     finished = store.read_chunk(whole[1].chunks[0])
 
     def commit(seconds):
-        monkeypatch.undo()
         store.write_chunk(tmp_path, finished)
         other.release(claim)
 
-    monkeypatch.setattr(jaxrl.sweep.run.time, "sleep", commit)
+    monkeypatch.setattr(jaxrl.sweep.run, "time", types.SimpleNamespace(sleep=commit))
     summary, events = events_of(tiny_spec(**FOUR), tmp_path)
     (note,) = of_kind(events, "note")
     assert f"waiting for 4 lanes that process {os.getpid()}" in note["text"]
