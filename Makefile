@@ -13,7 +13,7 @@ run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSe
 	$(BIN)/python experiments/deepsea_bonuses.py
 
 test: $(VENV)/dev.installed         ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not envs and not faults"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not envs and not faults"
 
 test-slow: $(VENV)/dev.installed    ## learning tests
 	$(BIN)/python -m pytest -m slow
