@@ -19,7 +19,7 @@ test-slow: $(VENV)/dev.installed    ## learning tests
 	$(BIN)/python -m pytest -m slow
 
 test-faults: $(VENV)/dev.installed  ## kills, full disks, damage, races: what must never lose a result; some minutes
-	$(BIN)/python -m pytest -m faults tests/faults
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 test-envs: $(VENV)/dev.installed    ## the contract on every registered environment; goes on where it stopped; PIECE=1/4 for a part
 	PIECE=$(PIECE) $(BIN)/python -m pytest -m envs tests/envs/test_all_envs.py
