@@ -30,7 +30,7 @@ FIRST_STEPS = 100_000  # ours: of the first segment, before the pace is known
 MOST_LOST = 300.0  # seconds of work that a killed process loses, or
 SHARE_LOST = 0.1  # of the chunk's duration if that is less, but
 CHECKPOINT_SHARE = 0.01  # of the time at most goes into checkpoints, so short chunks may lose more than a tenth
-FIRST_CHECKPOINT = 0.3  # ours: seconds that the first checkpoint is taken to cost
+FIRST_CHECKPOINT = 1.0  # ours: seconds that the first checkpoint costs, which imports orbax
 
 
 @dataclasses.dataclass
@@ -223,6 +223,8 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
 
 def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, using: Resources) -> float:
     """Write a checkpoint and return the seconds that it took; a disk that refuses is told of and costs no result."""
+    import orbax.checkpoint  # noqa: F401  (once, and no measure of what the next checkpoint costs)
+
     clock = time.monotonic()
     trimmed = jax.tree.map(lambda x: x[: len(chunk.lanes)], states)
     try:
