@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl import disk
 from jaxrl.errors import UserError
 from jaxrl.types import PyTree
 
@@ -55,10 +56,10 @@ def save(folder: str | Path, step: int, state: PyTree, record: dict) -> Path:
         _write_with_orbax(staging / STATE, {name: array for name, array in arrays.items() if array.size})
         _write(staging / RECORD, {"step": step, "arrays": _structure(arrays), "record": record})
         _write(staging / SUMS, _sums(staging, flush=True))
-        _flush(staging)
+        disk.sync_directory(staging)
         shutil.rmtree(final, ignore_errors=True)  # the same step again: only after a fall-back past a damaged one
         os.rename(staging, final)
-        _flush(folder)
+        disk.sync_directory(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     there = steps(folder)
@@ -130,7 +131,7 @@ def _sums(path: Path, flush: bool = False) -> dict[str, Any]:
                         os.fsync(opened.fileno())
                 sums[file.relative_to(path).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
         if flush:
-            _flush(Path(directory))
+            disk.sync_directory(Path(directory))
     return sums
 
 
@@ -220,15 +221,4 @@ def _read_with_orbax(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, content: dict) -> None:
-    with open(path, "x", encoding="utf-8") as file:
-        json.dump(content, file, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    disk.write(path, json.dumps(content, sort_keys=True).encode())

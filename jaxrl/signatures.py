@@ -30,7 +30,7 @@ PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
     *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
     *("results", "calibrate"),
-    *("trackers", "executors", "checkpoint.py", "spec/tables.py", "spec/draws.py"),
+    *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
 )
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from jaxrl import disk
 from jaxrl.errors import UserError, unknown
 from jaxrl.sweep.plan import chunk_id
 
@@ -75,21 +76,15 @@ def write_chunk(root, chunk: Chunk) -> Path:
         staging.mkdir(parents=True)
         try:
             for file, content in {**contents, MANIFEST: manifest}.items():
-                _write(staging / file, content)
-            _sync_directory(staging)
+                disk.write(staging / file, content)
+            disk.sync_directory(staging)
             _publish(staging, final)
-            _sync_directory(root)
+            disk.sync_directory(root)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write results to {root}: {refusal(root, error)}") from error
+        raise UserError(f"cannot write results to {root}: {disk.refusal(root, error)}") from error
     return final
-
-
-def refusal(path: Path, error: OSError) -> str:
-    """Why the disk refused to write below `path`, with the bytes that are free there."""
-    existing = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
-    return f"{error.strerror or error} ({shutil.disk_usage(existing).free} bytes free)"
 
 
 def chunks(root) -> list[dict]:
@@ -313,13 +308,6 @@ def _seal(manifest: dict) -> bytes:
     return (_json({**manifest, "checksum": checksum}, indent=1) + "\n").encode()
 
 
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _publish(staging: Path, final: Path) -> None:
     """Give the finished directory its name, unless another writer committed the same lanes first."""
     if final.is_dir() and not _is_committed(final):
@@ -329,14 +317,6 @@ def _publish(staging: Path, final: Path) -> None:
     except OSError:
         if not _is_committed(final):
             raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint
+from jaxrl import checkpoint, disk
 from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
 from jaxrl.spec.fields import iterations
@@ -230,7 +230,7 @@ def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, u
     try:
         path = checkpoint.save(using.checkpoints, done, {"states": trimmed, "curves": curves}, record)
     except OSError as error:
-        why = store.refusal(using.checkpoints, error)
+        why = disk.refusal(using.checkpoints, error)
         text = f"cannot write a checkpoint to {using.checkpoints}: {why}; chunk {chunk.id} runs on without"
         using.ledger.tell({"kind": "note", "text": text})
     else:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxrl import disk
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
@@ -229,7 +230,7 @@ def _claim(claims: Claims, chunk: Chunk) -> Claim | None:
     try:
         return claims.take(chunk.id, [lane.id for lane in chunk.lanes])
     except OSError as error:
-        raise UserError(f"cannot write to {claims.folder}: {store.refusal(claims.folder, error)}") from error
+        raise UserError(f"cannot write to {claims.folder}: {disk.refusal(claims.folder, error)}") from error
 
 
 def _run(job: _Job, chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
