@@ -125,10 +125,13 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
     ledger.found += count * done * rows_per_iteration
+    # Kept as segments arrive, because finding them in curves that grow would cost more the longer a chunk runs.
+    newest = {name: _newest(curve, np.full(count, np.nan)) for name, curve in curves.items()}
 
     def note(rows: dict[str, Any], at: slice) -> None:
         for name, row in rows.items():
             curves[name][:, at] = np.asarray(row)[:count].reshape(count, -1)[:, : at.stop - at.start]
+            newest[name] = _newest(curves[name][:, at], newest[name])
 
     def save() -> float:
         record["run_seconds"] = before + time.monotonic() - started
@@ -149,14 +152,15 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         if done in marks:
             note(compiled.evaluate(values, evaluation_keys(keys, done), states), slice(done - 1, done))
         now = time.monotonic()
-        ledger.progress(count * n * rows_per_iteration, now - tick, _mean(curves["return"][:, :done]))
-        newest = {name: mean for name, curve in curves.items() if np.isfinite(mean := _mean(curve[:, :done]))}
+        means = {name: _mean(values) for name, values in newest.items()}
+        ledger.progress(count * n * rows_per_iteration, now - tick, means["return"])
+        told = {name: mean for name, mean in means.items() if np.isfinite(mean)}
         step = done * rows_per_iteration
-        ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": newest})
+        ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": told})
         if end is None and done < last and using.stop():
             end = min(max(done, using.agree(done)), done + ahead)  # another host may be further, by a segment at most
         stopping = end is not None and end <= done < last
-        whole = (now - started) * last / max(done, 1)
+        whole = (before + now - started) * last / done
         if stopping or (done < last and now - saved > _interval(cost, whole)):
             cost = save()
             saved = time.monotonic()
@@ -285,10 +289,14 @@ def environment(packing: Packing) -> dict:
     }
 
 
-def _mean(curve: np.ndarray) -> float:
-    """Mean over lanes of the newest measured value of each ``[R, K]``; NaN while there is none."""
+def _newest(curve: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Newest measured value of each lane ``[R]`` in ``[R, K]``; `before` where there is none."""
     measured = np.isfinite(curve)
-    if not measured.any():
-        return float("nan")
-    newest = curve.shape[1] - 1 - measured[:, ::-1].argmax(1)
-    return float(np.mean(curve[np.arange(len(curve)), newest][measured.any(1)]))
+    at = curve.shape[1] - 1 - measured[:, ::-1].argmax(1)
+    return np.where(measured.any(1), curve[np.arange(len(curve)), at], before)
+
+
+def _mean(newest: np.ndarray) -> float:
+    """Mean over the lanes that have a value; NaN while none has."""
+    measured = np.isfinite(newest)
+    return float(np.mean(newest[measured])) if measured.any() else float("nan")
