@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "evaluate": evaluate,
                 "report": report,
                 "calibrate": calibrate,
+                "reproduce": reproduce,
                 "list": list_,
                 "watch": watch,
                 "replay": replay,
@@ -220,6 +221,93 @@ def calibrate(
     return code
 
 
+def reproduce(
+    claim: tyro.conf.Positional[str] = "",
+    scale: Literal["smoke", "cpu", "gpu"] = "cpu",
+    all: bool = False,
+    out: Path = Path("results/reproduce"),
+    record: bool = False,
+) -> int:
+    """Decide a claim of a paper: train, compare, draw; `jaxrl list claims` says which there are.
+
+    Args:
+        claim: its name.
+        scale: cpu, at most 12 minutes on two cores; gpu, an hour on one; smoke, seconds, to try the machinery.
+        all: every claim that has no fresh record in `out` yet, then one report.
+        out: directory of records, figures, tables and what was trained.
+        record: also keep the record in experiments/records.
+    """
+    from jaxrl.reproduce import catalogue
+
+    if all == bool(claim):
+        raise UserError("reproduce: name one claim, or pass --all; there are " + ", ".join(catalogue.names()))
+    if record and scale == "smoke":
+        raise UserError("reproduce: --record keeps what was measured, and at the scale smoke nothing is")
+    if claim:
+        catalogue.path(claim)
+    _make_writable(out)
+    prepare_jax(os.environ)
+    return _reproduce_all(scale, out, record) if all else _reproduce_one(claim, scale, out, record)
+
+
+def _reproduce_one(claim: str, scale: str, out: Path, record: bool) -> int:
+    from jaxrl.reproduce import record as records
+    from jaxrl.reproduce import report, reproduce
+    from jaxrl.reproduce.lab import Stopped
+
+    shown = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
+
+    def on_event(event: dict) -> None:
+        if event["kind"] in ("begin", "chunk"):
+            wish.saving = event["kind"] == "begin"
+        if event["kind"] in ("note", "progress"):
+            shown(event)
+
+    number = 0
+    with listening() as wish:
+        try:
+            found = reproduce.reproduce(claim, scale, out, stop=wish, on_event=on_event)
+        except (Told, Stopped):
+            number = wish.number
+        finally:
+            shown({"kind": "end"})
+    if number:
+        print(f"interrupted: run the same command again to go on from what is in {out}")
+        return 128 + number
+    earlier = records.read(claim, scale)
+    folder = reproduce.place(claim, scale, out)
+    print(report.page(claim, found))
+    for row in found.get("planted", ()):
+        print(f"planted data, {row['says']}: reproduced in {row['null_reproduced']:.1%} of null data "
+              f"and in {row['effect_reproduced']:.0%} of effects")  # fmt: skip
+    if earlier:
+        print(f"recorded before, at commit {str(earlier['commit'])[:10]}: {earlier['verdict']}")
+    print(f"{claim}: {found['verdict']}; figure, table and record: {folder / 'figure.png'}, claim.md, record.json")
+    if record:
+        print(f"kept in {records.write(claim, scale, found)}")
+    return 0
+
+
+def _reproduce_all(scale: str, out: Path, record: bool) -> int:
+    from jaxrl.reproduce import catalogue, report, reproduce
+
+    names, failed = catalogue.names(), []
+    for name, code in reproduce.measure_all(names, scale, out, record):
+        if code >= 128:
+            print(f"interrupted in {name}: run the same command again to go on")
+            return code
+        if code:
+            failed.append(name)
+    done = {name: found for name in names if name not in failed and (found := reproduce.kept(name, scale, out))}
+    page = out / f"report-{scale}.html"
+    page.write_text(report.html(done), encoding="utf-8")
+    print("\n".join(f"{name:24} {found['verdict']}" for name, found in done.items()))
+    print(f"report: {page}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def watch(
     directory: tyro.conf.Positional[Path],
     lane: str,
@@ -266,22 +354,23 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
 
 
 def list_(
-    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers"]],
+    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers", "claims"]],
     containing: tyro.conf.Positional[str] = "",
 ) -> int:
     """List what can be named.
 
     Args:
-        what: envs, bonuses, agents or trainers.
+        what: envs, bonuses, agents, trainers or claims.
         containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus, an
             agent or a trainer also lists its parameters, as in `jaxrl list bonuses rnd`.
     """
-    heads, rows = listing.environments() if what == "envs" else listing.factories(what)
+    tables = {"envs": listing.environments, "claims": listing.claims}
+    heads, rows = tables[what]() if what in tables else listing.factories(what)
     found = [row for row in rows if containing.lower() in " ".join(row).lower()]
     if not found:
         raise UserError(f"containing = {containing!r}: none of the {what} have this word in their row")
     print(listing.table(heads, found), end="")
-    if what != "envs" and containing in {name for name, *_ in rows}:
+    if what not in tables and containing in {name for name, *_ in rows}:
         print(f"\nparameters of {containing}:\n{listing.table(*listing.parameters(what, containing))}", end="")
     return 0
 

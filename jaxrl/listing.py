@@ -35,6 +35,14 @@ def factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("name", "what", *("kind", "memory of an environment", "knows")[: len(closing)]), table
 
 
+def claims() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A row for each claim of experiments/, with the verdict of its record."""
+    from jaxrl.reproduce import catalogue, report
+
+    rows: list[tuple[str, ...]] = [(name, catalogue.title(name), *report.state(name)) for name in catalogue.names()]
+    return ("claim", "what", "verdict", ""), rows
+
+
 def closing_line(doc: str, word: str) -> str:
     """What follows `word` in a line of its own, and in those below that belong to it, without the full stop."""
     found = re.search(rf"^{word}: (.+?)\.?(?=\n\w+: |\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)

@@ -29,7 +29,7 @@ from jaxrl.errors import UserError, unknown
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
     *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
-    *("results", "calibrate"),
+    *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
 )
@@ -110,6 +110,11 @@ def code_fingerprint() -> str:
     for name, version in installed(NUMERIC_DEPENDENCIES).items():
         digest.update(f"{name}=={version}\n".encode())
     return digest.hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of the code of one module's file: hex string."""
+    return hashlib.sha256(_code(_parsed(path)).encode()).hexdigest()
 
 
 def installed(names: tuple[str, ...]) -> dict[str, str | None]:

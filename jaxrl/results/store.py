@@ -262,7 +262,7 @@ def _manifest(name: str, chunk: Chunk, contents: dict[str, bytes]) -> dict:
         "diverged": [lane["lane"] for lane in chunk.lanes if lane["status"] == "diverged"],
         "code": chunk.code,
         "sources": chunk.sources,
-        **_git(),
+        **git_state(),
         "environment": chunk.environment,
         "packing": chunk.packing,
         "timing": chunk.timing,
@@ -274,7 +274,7 @@ def _manifest(name: str, chunk: Chunk, contents: dict[str, bytes]) -> dict:
     }
 
 
-def _git() -> dict[str, Any]:
+def git_state() -> dict[str, Any]:
     """Commit of the running source and whether tracked files differ from it; None where git cannot tell."""
     try:
         answer = [

@@ -82,7 +82,7 @@ def write_plainly(path: Path, arrays: dict) -> None:
 
 def write(what: str, folder: str) -> None:
     if what == "chunk":
-        store._git = lambda: {"commit": None, "dirty": None}
+        store.git_state = lambda: {"commit": None, "dirty": None}
         store.write_chunk(folder, made_up_chunk())
     else:
         checkpoint._write_with_orbax = write_plainly

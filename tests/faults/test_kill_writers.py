@@ -44,7 +44,7 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from tiny import made_up_chunk, store
-store._git = lambda: {"commit": None, "dirty": None}
+store.git_state = lambda: {"commit": None, "dirty": None}
 print("begun", flush=True)
 for seed in range(10**6):
     store.write_chunk(sys.argv[2], made_up_chunk(seeds=[seed]))
@@ -127,7 +127,7 @@ def test_a_checkpoint_whose_writer_dies_at_any_call_is_whole_or_the_one_before_i
 
 
 def test_a_chunk_whose_writer_dies_at_any_call_is_whole_or_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_git", lambda: {"commit": None, "dirty": None})
+    monkeypatch.setattr(store, "git_state", lambda: {"commit": None, "dirty": None})
     expected = store.read_chunk(store.write_chunk(tmp_path / "alive", made_up_chunk()))
     there = []
     with Server(HERE / "dying.py", "chunk") as server:

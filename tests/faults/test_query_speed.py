@@ -18,7 +18,7 @@ def thousand(memory):
     """A chunk for every seed, as a thousand runs of `jaxrl train` leave them."""
     root = memory / "thousand"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store, "_git", lambda: {"commit": "c" * 40, "dirty": False})
+        patched.setattr(store, "git_state", lambda: {"commit": "c" * 40, "dirty": False})
         for seed in range(RUNS):
             store.write_chunk(root, made_up_chunk(seeds=[seed]))
     return root

@@ -291,12 +291,12 @@ def test_the_manifest_names_the_commit_and_whether_the_tree_is_dirty(tmp_path, m
     git("add", ".")
     git("commit", "-q", "-m", "first")
     monkeypatch.setattr(store, "__file__", str(tmp_path / "file.py"))
-    clean = store._git()
+    clean = store.git_state()
     assert len(clean["commit"]) == 40 and clean["dirty"] is False
     (tmp_path / "file.py").write_text("2")
-    assert store._git() == {**clean, "dirty": True}
+    assert store.git_state() == {**clean, "dirty": True}
     monkeypatch.setenv("PATH", "")
-    assert store._git() == {"commit": None, "dirty": None}
+    assert store.git_state() == {"commit": None, "dirty": None}
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, chunk, monkeypatch):

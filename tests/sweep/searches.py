@@ -107,7 +107,7 @@ def die_at(moment, out):
 
 def main():
     out, *moments = sys.argv[1:]
-    store._git = lambda: {"commit": None, "dirty": None}  # takes long, and is not asked here
+    store.git_state = lambda: {"commit": None, "dirty": None}  # takes long, and is not asked here
     for moment in moments:
         root = Path(out) / moment
         root.mkdir(parents=True)

@@ -29,7 +29,7 @@ MOMENTS = ("1h", "3b", "4h", "6b", "6a", "8h", "31a", "33a", "35b")
 
 @pytest.fixture(autouse=True)
 def without_git(monkeypatch):
-    monkeypatch.setattr(store, "_git", lambda: {"commit": None, "dirty": None})
+    monkeypatch.setattr(store, "git_state", lambda: {"commit": None, "dirty": None})
 
 
 @pytest.fixture(scope="module")

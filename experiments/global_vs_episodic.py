@@ -1,0 +1,63 @@
+"""Global bonuses explore where episodes share a world, episodic ones where they do not, and their product in both.
+
+Paper     Henaff, Jiang and Raileanu 2023 (arXiv:2306.03236), sections 3.1 to 3.3: success against |C|.
+Claim     In one world for ever a count over the lifetime finds the end of a corridor that a count over the episode does
+          not; where each episode has a new world it is the other way round; the product does as well as the better.
+Protocol  Corridors(5, 12), 17 steps an episode, enough for one corridor, and ContextRooms, |C| worlds, new ones where
+          |C| = 0; all is seen. Bonuses count the agent's position (psi of the paper). PPO, two critics, the bonus
+          episodic or not as it is. Success: mean return of the greedy policy over 64 episodes at the end of training.
+          The coefficient is chosen for each bonus and each |C|.
+Run       jaxrl reproduce global-vs-episodic
+Departs   Sizes: the paper's worlds are MiniHack's, trained for 5e7 frames. Corridors is a comb (a cell of a grid has
+          no five exits); the prototype that gave the expected numbers was a tabular policy gradient.
+"""
+
+from jaxrl.envs.grid.cells import AGENT
+from jaxrl.intrinsic.combine import map_obs, product
+from jaxrl.intrinsic.count import count
+from jaxrl.intrinsic.episodic_count import episodic_count
+from jaxrl.reproduce import Difference
+
+
+def where(obs):
+    return obs[..., 0] == AGENT
+
+
+def of_life():
+    return map_obs(count(), where)
+
+
+def of_episode():
+    return map_obs(episodic_count(first_visit=True, buckets=1024), where)
+
+
+def of_both():
+    return product(of_life(), of_episode())
+
+
+ARMS = {"none": "none", "episodic": of_episode, "global": of_life, "product": of_both}
+ONE, NEW = "Corridors", "ContextRooms"
+DIFFERENCES = (
+    Difference("one world: the global bonus beats none", ONE, "global", "none", 0.1),
+    Difference("one world: the global bonus beats the episodic one", ONE, "global", "episodic", 0.1),
+    Difference("one world: the product beats the episodic bonus", ONE, "product", "episodic", 0.1),
+    Difference("new worlds: the episodic bonus beats the global one", NEW, "episodic", "global", 0.05, {"contexts": 0}),
+    Difference("new worlds: the product beats the global bonus", NEW, "product", "global", 0.05, {"contexts": 0}),
+)
+SCALES = {
+    "smoke": {"seeds": 2, "pilot": 2, "arms": ["global", "none"], "one": 2048, "new": 0, "contexts": [0], "coefs": [1]},
+    "cpu": {"seeds": 16, "pilot": 8, "one": 102_400, "new": 204_800, "contexts": [1, 10, 0], "coefs": [0.1, 1]},
+    "gpu": {"seeds": 32, "pilot": 8, "one": 204_800, "new": 10_240_000, "contexts": [1, 10, 100, 0], "coefs": [0.1, 1]},
+}
+
+
+def measure(lab):
+    scale = lab.scale
+    common = {"lr": 1e-3, "evals": 4, "eval_episodes": 64, "metric": "eval_return", "choose": {"coef": scale["coefs"]}}
+    panels = {ONE: lab.compare(ARMS, env="grid/Corridors", env_args={"view": "full"}, steps=scale["one"], **common)}
+    if scale["new"]:
+        over = {"params.contexts": scale["contexts"]}
+        panels[NEW] = lab.compare(ARMS, env="grid/ContextRooms", steps=scale["new"], over=over, **common)
+    for panel in panels.values():
+        panel.attrs |= {"title": "success of the greedy policy", "units": "fraction of episodes"}
+    return panels

@@ -1,0 +1,94 @@
+"""One claim at one scale, from its file to its verdict: measure, decide, keep, draw."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxrl.errors import UserError
+from jaxrl.reproduce import catalogue, record, report
+from jaxrl.reproduce.figure import figure
+from jaxrl.reproduce.lab import Lab
+from jaxrl.reproduce.verdict import binary, decide, planted
+
+MOST_FALSE = 0.05  # of null data that may come out reproduced
+LEAST_TRUE = 0.9  # of planted effects that must
+OUT = Path("results/reproduce")
+
+
+def reproduce(
+    name: str,
+    scale: str = "cpu",
+    out: Path = OUT,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_event: Callable[[dict], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Measure a claim and write record.json, claim.md and figure.png to ``out/NAME-SCALE``; returns the record.
+
+    What was trained before, by the same code, is not trained again.
+
+    Raises:
+        Stopped: `stop` said so; the same call goes on.
+        UserError: there is no such claim, or its file lacks a part.
+    """
+    claim = catalogue.load(name)
+    lab = Lab(claim.SCALES[scale], place(name, scale, out), stop=stop, on_event=on_event)
+    panels = claim.measure(lab)
+    registered = claim.DIFFERENCES
+    if scale == "smoke":  # which may leave out panels and arms
+        registered = [one for one in registered if one.panel in panels
+                      and {one.first, one.second} <= set(panels[one.panel]["arm"].values)
+                      and all(value in panels[one.panel][dim].values for dim, value in one.at.items())]  # fmt: skip
+        registered = registered if lab.scale["seeds"] > 1 else []
+    found = record.made(name, lab, panels, [decide(one, panels) for one in registered])
+    if scale == "smoke":
+        found["planted"] = check_planted(claim, panels)
+    keep(found, place(name, scale, out), name)
+    return found
+
+
+def place(name: str, scale: str, out: Path) -> Path:
+    return out / f"{name}-{scale}"
+
+
+def keep(found: dict[str, Any], folder: Path, name: str) -> None:
+    """Write the three files of a record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure(found).savefig(folder / "figure.png", dpi=150, metadata={"Software": None})
+    (folder / "claim.md").write_text(report.page(name, found), encoding="utf-8")
+    (folder / "record.json").write_text(record.text(found), encoding="utf-8")
+
+
+def check_planted(claim: ModuleType, panels) -> list[dict[str, Any]]:
+    """What the verdict says of made-up data, as many seeds as on a CPU; raises UserError where it is deceived."""
+    rows = []
+    for one in claim.DIFFERENCES:
+        proportion = one.share == 1.0 and one.panel in panels and binary(panels[one.panel].values)
+        shares = planted(one, claim.SCALES["cpu"]["seeds"], proportion)
+        false, true = shares["null"]["reproduced"], shares["effect"]["reproduced"]
+        if false > MOST_FALSE or true < LEAST_TRUE:
+            raise UserError(
+                f"{one.says!r}: of planted null data {false:.0%} come out reproduced, of planted effects {true:.0%}, "
+                f"where at most {MOST_FALSE:.0%} and at least {LEAST_TRUE:.0%} should: it needs more seeds"
+            )
+        rows.append({"says": one.says, "null_reproduced": false, "effect_reproduced": true})
+    return rows
+
+
+def measure_all(names: Sequence[str], scale: str, out: Path, keep_records: bool) -> Iterator[tuple[str, int]]:
+    """Each claim that has no fresh record in `out`, in a process of its own; (name, exit code) as each ends."""
+    for name in names:
+        if (found := kept(name, scale, out)) and not record.changed(found):
+            yield name, 0
+            continue
+        command = [sys.executable, "-m", "jaxrl", "reproduce", name, "--scale", scale, "--out", str(out)]
+        yield name, subprocess.run([*command, *(["--record"] if keep_records else [])]).returncode
+
+
+def kept(name: str, scale: str, out: Path) -> dict[str, Any] | None:
+    """The record of an earlier sitting in `out`."""
+    file = place(name, scale, out) / "record.json"
+    return record.parsed(file) if file.exists() else None
