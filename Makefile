@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow test-faults test-envs check lint types smoke bench bench-env bench-bonus bench-scale bench-checkpoint gallery lock clean
+.PHONY: run test test-slow test-faults test-envs check lint types smoke bench bench-env bench-bonus bench-scale bench-checkpoint gallery notebooks notebook-results test-notebooks lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
@@ -50,6 +50,16 @@ bench-bonus: $(VENV)/dev.installed  ## every bonus: speed, memory, beside a NumP
 
 gallery: $(VENV)/run.installed      ## docs/gallery.png: every environment of our own
 	$(BIN)/python experiments/gallery.py
+
+notebooks: $(VENV)/dev.installed    ## every notebook's .ipynb from its .py, executed: outputs are kept in it
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/[0-9]*.py
+	$(BIN)/python -m pytest --nbmake --overwrite --nbmake-timeout=120 notebooks
+
+test-notebooks: $(VENV)/dev.installed  ## every notebook as it was committed runs, and under a minute
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=60 notebooks
+
+notebook-results: $(VENV)/dev.installed  ## what the notebooks load; a claim's part is copied from its run
+	$(BIN)/python notebooks/make_results.py
 
 bench-scale: $(VENV)/dev.installed  ## the same lanes on one, two and eight host devices
 	$(BIN)/python -m benchmarks.bench_scale

@@ -290,14 +290,21 @@ def _reproduce_one(claim: str, scale: str, out: Path, record: bool) -> int:
 
 def _reproduce_all(scale: str, out: Path, record: bool) -> int:
     from jaxrl.reproduce import catalogue, report, reproduce
+    from jaxrl.reproduce import record as records
 
     names, failed = catalogue.names(), []
-    for name, code in reproduce.measure_all(names, scale, out, record):
-        if code >= 128:
-            print(f"interrupted in {name}: run the same command again to go on")
-            return code
-        if code:
-            failed.append(name)
+    with listening() as wish:
+        try:
+            for name, code in reproduce.measure_all(names, scale, out, wish):
+                if code >= 128:
+                    print(f"interrupted in {name}: run the same command again to go on")
+                    return code
+                if code:
+                    failed.append(name)
+                elif record and (found := reproduce.kept(name, scale, out)):
+                    records.write(name, scale, found)
+        except Told as told:
+            return 128 + told.number
     done = {name: found for name in names if name not in failed and (found := reproduce.kept(name, scale, out))}
     page = out / f"report-{scale}.html"
     page.write_text(report.html(done), encoding="utf-8")

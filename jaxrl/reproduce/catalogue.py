@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from jaxrl.errors import UserError, unknown
+from jaxrl.reproduce.verdict import check
 
 PARTS = ("DIFFERENCES", "SCALES", "measure")
 SCALES = ("smoke", "cpu", "gpu")
@@ -24,8 +25,10 @@ def names() -> list[str]:
     """Every claim: the files of experiments/ that register differences, sorted."""
     found = []
     for path in folder().glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        targets: list[ast.expr] = []
+        for node in _parsed(path).body:
+            targets += node.targets if isinstance(node, ast.Assign) else []
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(target, ast.Name) and target.id == "DIFFERENCES" for target in targets):
             found.append(path.stem.replace("_", "-"))
     return sorted(found)
@@ -40,7 +43,7 @@ def path(name: str) -> Path:
 
 def doc(name: str) -> str:
     """The docstring of a claim's file."""
-    return ast.get_docstring(ast.parse(path(name).read_text(encoding="utf-8"))) or ""
+    return ast.get_docstring(_parsed(path(name))) or ""
 
 
 def title(name: str) -> str:
@@ -58,4 +61,12 @@ def load(name: str) -> ModuleType:
         raise UserError(f"{file.name} has no {' and no '.join(missing)}")
     if lacking := [scale for scale in SCALES if scale not in module.SCALES]:
         raise UserError(f"{file.name}: SCALES has no {' and no '.join(lacking)}")
+    check(module.DIFFERENCES)
     return module
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from None

@@ -27,7 +27,8 @@ def figure(record: Mapping[str, Any]) -> Figure:
     height = sum(heights) + 0.7
     made = Figure(figsize=(WIDTH, height), facecolor="white")
     made.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0.18 / height, 1, 1 - 0.18 / height)))
-    above, below = made.subfigures(2, 1, height_ratios=heights)
+    grid = made.add_gridspec(2, 1, height_ratios=heights)
+    above, below = made.add_subfigure(grid[0]), made.add_subfigure(grid[1])
     axes = above.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
         _panel(axis, name, panel)
@@ -85,7 +86,7 @@ def _dots(axis, panel: xr.DataArray) -> None:
         seeds = panel.sel(arm=arm).values
         seeds = seeds[~np.isnan(seeds)]
         colour = COLOURS[number % len(COLOURS)]
-        spread = np.linspace(-0.18, 0.18, len(seeds)) if len(seeds) > 1 else np.zeros(1)
+        spread = np.linspace(-0.18, 0.18, len(seeds)) if len(seeds) != 1 else np.zeros(1)
         axis.plot(number + spread, seeds, ".", ms=4, color=colour, alpha=0.45)
         value, low, high = _mean(panel.sel(arm=arm))
         axis.vlines(number, low, high, color="0.15", lw=2)
@@ -116,7 +117,8 @@ def _differences(axis, differences) -> None:
 def line(one: Mapping[str, Any]) -> str:
     """A difference in words: what it says, what was measured, the verdict."""
     value, low, high = (float("nan") if x is None else x for x in estimate_of(one))
-    return f"{one['says']}: {value:.3g} [{low:.3g}, {high:.3g}], {one['verdict']}"
+    lost = f" ({one['lost']} seeds diverged)" if one["lost"] else ""
+    return f"{one['says']}: {value:.3g} [{low:.3g}, {high:.3g}], {one['verdict']}{lost}"
 
 
 def _mean(values: xr.DataArray):

@@ -25,7 +25,8 @@ from jaxrl.reproduce.verdict import Decided, overall
 from jaxrl.results.stats import Estimate
 from jaxrl.results.store import git_state
 
-DECIDING = ("calibrate/", "results/stats.py", "reproduce/lab.py", "reproduce/verdict.py")  # though no lane's numbers
+# What decides scores and verdicts, though no lane's numbers.
+DECIDING = ("calibrate/", "results/stats.py", "results/query.py", "reproduce/lab.py", "reproduce/verdict.py")
 DIGITS = 6  # significant, of a score
 
 
@@ -40,10 +41,14 @@ def read(name: str, scale: str) -> dict[str, Any] | None:
 
 
 def parsed(file: Path) -> dict[str, Any]:
+    """A JSON file with one mapping."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file} is damaged: it holds no mapping")
+    return found
 
 
 def write(name: str, scale: str, record: Mapping[str, Any]) -> Path:
@@ -51,14 +56,15 @@ def write(name: str, scale: str, record: Mapping[str, Any]) -> Path:
     file = path(name)
     scales = parsed(file) if file.exists() else {}
     file.parent.mkdir(exist_ok=True)
-    partial = file.with_suffix(".part")
-    partial.write_text(text({**scales, scale: record}), encoding="utf-8")
-    partial.replace(file)
+    put(file, {**scales, scale: record})
     return file
 
 
-def text(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+def put(file: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file whole, or leave it as it was."""
+    partial = file.with_suffix(".part")
+    partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(file)
 
 
 def made(name: str, lab: Lab, panels: Mapping[str, xr.DataArray], decided: list[Decided]) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def made(name: str, lab: Lab, panels: Mapping[str, xr.DataArray], decided: list[
         "verdict": overall(decided),
         "differences": [_difference(one) for one in decided],
         "panels": {panel: _panel(array) for panel, array in panels.items()},
-        "chosen": lab.chosen,
+        "chosen": _plain(lab.chosen),
         "seeds": [min(lab.seeds), max(lab.seeds)],
         "pilot_seeds": len(lab.pilot),
         "steps": lab.steps,
@@ -133,14 +139,26 @@ def _difference(one: Decided) -> dict[str, Any]:
         **{"at": dict(asked.at), "share": asked.share, "margin": asked.margin, "gain": asked.gain},
         **{part: _rounded(value) for part, value in estimate._asdict().items()},
         "verdict": one.verdict,
+        "lost": one.lost,
     }
+
+
+def _plain(value):
+    """As JSON can say it: code by its name, a number that is none as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if callable(value):
+        return value.__name__
+    return _rounded(value) if isinstance(value, float) else value
 
 
 def _panel(array: xr.DataArray) -> dict[str, Any]:
     return {
         "title": array.attrs.get("title", str(array.name)),
         "units": array.attrs.get("units", "1"),
-        "coords": {str(dim): array[dim].values.tolist() for dim in array.dims},
+        "coords": {str(dim): _plain(array[dim].values.tolist()) for dim in array.dims},
         "scores": _lists(array.values),
     }
 

@@ -27,16 +27,16 @@ def page(name: str, record: Mapping[str, Any]) -> str:
         along = array.stack(place=places) if places else array.expand_dims("place", 1)
         values = along["place"].values.tolist() if places else [""]
         heads = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
-        lines += ["| arm | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+        lines += [_row("arm", *heads), "|---" * (1 + len(heads)) + "|"]
         for arm in array["arm"].values:
             cells = [_cell(along.sel(arm=arm).isel(place=place).values) for place in range(len(heads))]
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+            lines.append(_row(str(arm), *cells))
     if record["chosen"]:
         lines += ["", "## Chosen on pilot seeds", ""]
         for row in record["chosen"]:
             at = ", ".join(f"{field} = {value}" for field, value in row["at"].items())
-            tried = "; ".join(", ".join(f"{key} {value:.4g}" for key, value in one.items()) for one in row["tried"])
-            lines.append(f"- {row['arm']}{f' at {at}' if at else ''}: {row['chosen']} (of {tried})")
+            tried = "; ".join(map(_said, row["tried"]))
+            lines.append(f"- {row['arm']}{f' at {at}' if at else ''}: {_said(row['chosen'])} (of {tried})")
     return "\n".join(lines) + "\n"
 
 
@@ -58,7 +58,7 @@ def readme_table(scale: str = "cpu") -> str:
         measured = "<br>".join(f"{line(one)}" for one in found["differences"]) if found else ""
         cost = f"{found['steps'] / 1e6:.1f}M steps, {found['seconds'] / 60:.0f} min" if found else ""
         shown = f"[`{name}`](experiments/{name.replace('-', '_')}.py) {catalogue.title(name)}"
-        rows.append(f"| {shown} | **{verdict}**{' (stale)' if stale else ''} | {measured} | {cost} |")
+        rows.append(_row(shown, f"**{verdict}**{' (stale)' if stale else ''}", measured, cost))
     return "\n".join([BEGIN, *rows, END])
 
 
@@ -89,6 +89,19 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
         f'<h2 id="{name}">{name}: {found["verdict"]}</h2><pre>{escape(catalogue.doc(name))}</pre><ul>{differences}</ul>'
         f'<figure><img alt="{name}" src="data:image/png;base64,{image}"></figure>'
     )
+
+
+def _said(choice: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_number(value)}" for key, value in choice.items())
+
+
+def _number(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _row(*cells: str) -> str:
+    """A row of a markdown table: what would end a cell is written so that it does not."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _cell(scores: np.ndarray) -> str:

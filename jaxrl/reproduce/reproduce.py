@@ -8,10 +8,11 @@ from types import ModuleType
 from typing import Any
 
 from jaxrl.errors import UserError
+from jaxrl.executors.signals import Wish
 from jaxrl.reproduce import catalogue, record, report
 from jaxrl.reproduce.figure import figure
 from jaxrl.reproduce.lab import Lab
-from jaxrl.reproduce.verdict import binary, decide, planted
+from jaxrl.reproduce.verdict import Difference, binary, decide, planted
 
 MOST_FALSE = 0.05  # of null data that may come out reproduced
 LEAST_TRUE = 0.9  # of planted effects that must
@@ -37,17 +38,29 @@ def reproduce(
     claim = catalogue.load(name)
     lab = Lab(claim.SCALES[scale], place(name, scale, out), stop=stop, on_event=on_event)
     panels = claim.measure(lab)
-    registered = claim.DIFFERENCES
-    if scale == "smoke":  # which may leave out panels and arms
-        registered = [one for one in registered if one.panel in panels
-                      and {one.first, one.second} <= set(panels[one.panel]["arm"].values)
-                      and all(value in panels[one.panel][dim].values for dim, value in one.at.items())]  # fmt: skip
-        registered = registered if lab.scale["seeds"] > 1 else []
+    if not panels:
+        raise UserError(f"{name}: measure returned no panel")
+    registered = list(claim.DIFFERENCES)
+    if scale == "smoke":  # which may leave out panels, arms and places
+        registered = [one for one in registered if asked(one, panels)]
+        if not registered:
+            raise UserError(f"{name}: at the scale smoke not one difference can be decided")
     found = record.made(name, lab, panels, [decide(one, panels) for one in registered])
     if scale == "smoke":
         found["planted"] = check_planted(claim, panels)
     keep(found, place(name, scale, out), name)
     return found
+
+
+def asked(one: Difference, panels) -> bool:
+    """True where a small run measured both sides of a difference."""
+    if one.panel not in panels:
+        return False
+    panel = panels[one.panel]
+    there = {dim: set(panel[dim].values.tolist()) for dim in panel.dims}
+    if missing := [dim for dim in one.at if dim not in there]:
+        raise UserError(f"{one.says!r}: panel {one.panel!r} has no dim {missing[0]!r}")
+    return {one.first, one.second} <= there["arm"] and all(value in there[dim] for dim, value in one.at.items())
 
 
 def place(name: str, scale: str, out: Path) -> Path:
@@ -59,14 +72,14 @@ def keep(found: dict[str, Any], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure(found).savefig(folder / "figure.png", dpi=150, metadata={"Software": None})
     (folder / "claim.md").write_text(report.page(name, found), encoding="utf-8")
-    (folder / "record.json").write_text(record.text(found), encoding="utf-8")
+    record.put(folder / "record.json", found)
 
 
 def check_planted(claim: ModuleType, panels) -> list[dict[str, Any]]:
     """What the verdict says of made-up data, as many seeds as on a CPU; raises UserError where it is deceived."""
     rows = []
     for one in claim.DIFFERENCES:
-        proportion = one.share == 1.0 and one.panel in panels and binary(panels[one.panel].values)
+        proportion = one.panel in panels and binary(panels[one.panel].values)
         shares = planted(one, claim.SCALES["cpu"]["seeds"], proportion)
         false, true = shares["null"]["reproduced"], shares["effect"]["reproduced"]
         if false > MOST_FALSE or true < LEAST_TRUE:
@@ -78,17 +91,44 @@ def check_planted(claim: ModuleType, panels) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_all(names: Sequence[str], scale: str, out: Path, keep_records: bool) -> Iterator[tuple[str, int]]:
-    """Each claim that has no fresh record in `out`, in a process of its own; (name, exit code) as each ends."""
+def measure_all(names: Sequence[str], scale: str, out: Path, wish: Wish) -> Iterator[tuple[str, int]]:
+    """Each claim that has no fresh record in `out`, in a process of its own; (name, exit code) as each ends.
+
+    Signals are passed on, and what was told to end is waited for, so that it can save. A code of 128 or more is a
+    signal's, and nothing is begun after it.
+    """
     for name in names:
         if (found := kept(name, scale, out)) and not record.changed(found):
             yield name, 0
             continue
         command = [sys.executable, "-m", "jaxrl", "reproduce", name, "--scale", scale, "--out", str(out)]
-        yield name, subprocess.run([*command, *(["--record"] if keep_records else [])]).returncode
+        process = subprocess.Popen(command, start_new_session=True)  # a terminal's Ctrl-C comes from here alone
+        wish.saving, told = True, False
+        try:
+            while (code := _waited(process)) is None:
+                if wish() and not told:
+                    process.send_signal(wish.number)
+                    told = True
+        finally:  # told twice: nobody waits any longer
+            wish.saving = False
+            process.terminate()
+        code = 128 - code if code < 0 else code
+        yield name, code
+        if code >= 128:
+            return
+
+
+def _waited(process: subprocess.Popen) -> int | None:
+    try:
+        return process.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def kept(name: str, scale: str, out: Path) -> dict[str, Any] | None:
-    """The record of an earlier sitting in `out`."""
+    """The record of an earlier sitting in `out`; None where there is none that can be read."""
     file = place(name, scale, out) / "record.json"
-    return record.parsed(file) if file.exists() else None
+    try:
+        return record.parsed(file) if file.exists() else None
+    except UserError:
+        return None

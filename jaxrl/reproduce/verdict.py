@@ -9,8 +9,10 @@ Reproduced is looked at first, so a small effect that is certain counts. A diffe
 several differences is reproduced if all of them are, which needs no correction for their number, and refuted if one is.
 
 Means are compared by Welch's interval, proportions of 0 and 1 by Newcombe's (1998, "Interval estimation for the
-difference between independent proportions", method 10), which is not empty where all seeds agree. Seeds are taken as
-independent: the same seed starts both arms, which can only make these intervals too wide.
+difference between independent proportions", method 10), which is not empty where all seeds agree. Where all scores of
+both arms are one number that is no proportion, a floor say, nothing is known of their spread: undecided. So is a
+difference of which a seed diverged, because the others are no fair sample. Both arms start from the same seeds and are
+taken as independent all the same: the intervals are too wide where scores of one seed go together.
 """
 
 import math
@@ -46,20 +48,40 @@ class Decided(NamedTuple):
     difference: Difference
     estimate: Estimate  # of the difference, with its 95 % interval
     verdict: str
+    lost: int = 0  # seeds of either arm that diverged
+
+
+def check(differences: tuple[Difference, ...]) -> None:
+    """Raises UserError for a difference that cannot decide anything, before anything is trained."""
+    if not differences:
+        raise UserError("DIFFERENCES is empty: a claim registers at least one")
+    for one in differences:
+        for name in ("margin", "share"):
+            if not 0 < getattr(one, name) < math.inf:
+                raise UserError(f"difference {one.says!r}: {name} = {getattr(one, name)}: must be greater than 0")
+        if not all((one.says, one.panel, one.first, one.second)):
+            raise UserError(f"difference {one.says!r}: says, panel, first and second are not empty")
 
 
 def decide(difference: Difference, panels: Mapping[str, xr.DataArray]) -> Decided:
     """The verdict on what was measured; raises UserError where the panel, an arm or a place is not there."""
     if difference.panel not in panels:
         raise unknown("panel", difference.panel, panels)
-    first, second = (scores(panels[difference.panel], arm, difference.at) for arm in difference[2:4])
-    return judged(difference, first, second)
+    panel = panels[difference.panel]
+    pair = [scores(panel, arm, difference.at) for arm in (difference.first, difference.second)]
+    measured = [values[~np.isnan(values)] for values in pair]
+    for arm, values in zip((difference.first, difference.second), measured, strict=True):
+        if len(values) < 2:
+            raise UserError(f"{len(values)} seeds were measured of {arm!r}: a comparison needs two")
+    decided = judged(difference, *measured)
+    lost = sum(len(values) for values in pair) - sum(len(values) for values in measured)
+    return decided._replace(lost=lost, verdict="undecided" if lost else decided.verdict)
 
 
 def judged(difference: Difference, first: np.ndarray, second: np.ndarray) -> Decided:
     """The verdict on scores ``[seeds]`` of both arms."""
     estimate = interval(first, second, difference.share)
-    above, within = estimate.low > 0, estimate.high <= difference.margin
+    above, within = estimate.low > 0, estimate.high <= difference.margin  # neither, of NaN
     shown, refuted = (above, within) if difference.gain else (within, above)
     return Decided(difference, estimate, "reproduced" if shown else "refuted" if refuted else "undecided")
 
@@ -73,7 +95,7 @@ def overall(decided: list[Decided]) -> str:
 
 
 def scores(panel: xr.DataArray, arm: str, at: Mapping[str, Hashable]) -> np.ndarray:
-    """The measured scores ``[seeds]`` of an arm at a place; seeds that diverged are left out."""
+    """The scores ``[seeds]`` of an arm at a place, NaN where a seed diverged."""
     for dim, value in {"arm": arm, **at}.items():
         if dim not in panel.dims:
             raise unknown("dim", dim, map(str, panel.dims))
@@ -82,22 +104,20 @@ def scores(panel: xr.DataArray, arm: str, at: Mapping[str, Hashable]) -> np.ndar
     values = panel.sel({"arm": arm, **at})
     if values.dims != ("seed",):
         raise UserError(f"a difference compares seeds: say where along {', '.join(map(str, values.dims[:-1]))}")
-    found = values.values[~np.isnan(values.values)].astype(float)
-    if len(found) < 2:
-        raise UserError(f"{len(found)} seeds were measured of {arm!r}: a comparison needs two")
-    return found
+    return values.values.astype(float)
 
 
 def interval(first: np.ndarray, second: np.ndarray, share: float = 1.0) -> Estimate:
-    """Mean of first - share * second with its 95 % interval."""
+    """Mean of first - share * second with its 95 % interval, NaN where there is no telling."""
     difference = float(first.mean() - share * second.mean())
-    if share == 1.0 and binary(first) and binary(second):
+    if binary(first) and binary(second):
         one, other = (wilson(int(x.sum()), len(x), LEVEL) for x in (first, second))
-        low = math.hypot(one.value - one.low, other.high - other.value)
-        high = math.hypot(one.high - one.value, other.value - other.low)
+        low = math.hypot(one.value - one.low, share * (other.high - other.value))
+        high = math.hypot(one.high - one.value, share * (other.value - other.low))
         return Estimate(difference, difference - low, difference + high)
     if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return Estimate(difference, difference, difference)
+        known = first[0] != second[0]
+        return Estimate(difference, *((difference, difference) if known else (math.nan, math.nan)))
     bounds = scipy.stats.ttest_ind(first, share * second, equal_var=False).confidence_interval(LEVEL)
     return Estimate(difference, float(bounds.low), float(bounds.high))
 
@@ -116,15 +136,17 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def binary(values: np.ndarray) -> bool:
-    """True of scores that say for each seed whether it did or did not."""
-    return bool(np.isin(values, (0.0, 1.0)).all())
+    """True of scores that say for each seed whether it did or did not; NaN is neither here nor there."""
+    return bool((np.isin(values, (0.0, 1.0)) | np.isnan(values)).all())
 
 
 def planted(difference: Difference, seeds: int, proportion: bool, rng=0) -> dict[str, dict[str, float]]:
     """How often each verdict falls on data that were made up: {"null": {verdict: share}, "effect": ...}.
 
     Null data have no difference (with `share`, exactly that share; with `gain=False`, a gain of twice the margin, which
-    is what it denies); the effect is six standard errors (or none, if none is claimed, of data as precise as that).
+    is what it denies). Of proportions the effect is nearly all against nearly none, or, where no gain is claimed, none.
+    Else it is the margin, of data whose standard error is a sixth of that: so this tries the verdict, and of the power
+    of a claim it only tells for proportions, by their number of seeds.
     """
     rng = np.random.default_rng(rng)
     shares = {}
@@ -142,8 +164,7 @@ def planted(difference: Difference, seeds: int, proportion: bool, rng=0) -> dict
 
 def _coins(difference: Difference, seeds: int, case: str, rng) -> tuple[np.ndarray, np.ndarray]:
     gains = (case == "effect") == difference.gain  # this case has a gain
-    chances = (0.98, 0.02) if gains else (0.3, 0.3) if difference.gain else (0.02, 0.98)
-    first, second = (rng.random(seeds) < chance for chance in chances)
+    first, second = (rng.random(seeds) < chance for chance in ((0.98, 0.02) if gains else (0.3, 0.3)))
     return first.astype(float), second.astype(float)
 
 
