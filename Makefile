@@ -7,13 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow test-faults test-envs check lint types smoke bench bench-env bench-bonus bench-scale bench-checkpoint gallery notebooks notebook-results test-notebooks lock clean
+.PHONY: claims smoke-claims run test test-slow test-faults test-envs check lint types smoke bench bench-env bench-bonus bench-scale bench-checkpoint gallery notebooks notebook-results test-notebooks lock clean
 
 run: $(VENV)/run.installed          ## the main job: does a bonus help on DeepSea-16, and how sure are we?
 	$(BIN)/python experiments/deepsea_bonuses.py
 
 test: $(VENV)/dev.installed         ## the fast tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not envs and not faults"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not envs and not faults and not claims"
 
 test-slow: $(VENV)/dev.installed    ## learning tests
 	$(BIN)/python -m pytest -m slow
@@ -66,6 +66,12 @@ bench-scale: $(VENV)/dev.installed  ## the same lanes on one, two and eight host
 
 bench-checkpoint: $(VENV)/dev.installed  ## the share of a run that checkpoints and logging take
 	$(BIN)/python -m benchmarks.bench_checkpoint
+
+claims: $(VENV)/dev.installed       ## the table of claims and verdicts in README.md, from experiments/records
+	$(BIN)/python -m experiments.claims_table
+
+smoke-claims: $(VENV)/dev.installed ## every claim, small, and its verdict on data that were made up
+	$(BIN)/python -m pytest -n 2 -m "claims and not slow" tests/reproduce
 
 lock: pyproject.toml                ## resolve again; needs uv
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt
