@@ -7,6 +7,7 @@ Claim     An episodic count pays by a history that the policy cannot see; shown 
 Protocol  A fixed maze, the agent's cell one-hot. The bonus alone, its return ending with the episode: 1 at first
           visits ("salesman") or 1 / sqrt(n). PPO, PPO with the counts in its observation, recurrent PPO without.
           Coverage per episode of the training policy and explained variance, means over the last fifth of training.
+          The entropy coefficient is chosen for each arm, by coverage.
 Run       jaxrl reproduce sofe
 Departs   The counts' encoding is ours (see augment_obs). No arm sees the time: a clock would let the policy
           without counts learn one tour by heart.
@@ -66,9 +67,16 @@ DIFFERENCES = (
     Difference("the critic explains more", CRITIC, "salesman, counts seen", "salesman", 0.1),
 )
 SCALES = {
-    "smoke": {"seeds": 2, "arms": ["salesman", "salesman, counts seen"], "steps": 4096, "size": 7, "limit": 24},
-    "cpu": {"seeds": 16, "steps": 409_600, "size": 11, "limit": 100},
-    "gpu": {"seeds": 32, "steps": 8_192_000, "size": 15, "limit": 200},
+    "smoke": {
+        "seeds": 2,
+        "arms": ["salesman", "salesman, counts seen"],
+        "steps": 4096,
+        "size": 7,
+        "limit": 24,
+        "entropy": [0.1],
+    },
+    "cpu": {"seeds": 16, "pilot": 4, "steps": 307_200, "size": 11, "limit": 100, "entropy": [0.01, 0.1]},
+    "gpu": {"seeds": 32, "pilot": 8, "steps": 8_192_000, "size": 15, "limit": 200, "entropy": [0.01, 0.1]},
 }
 
 
@@ -77,10 +85,12 @@ def measure(lab):
     maze = {"size": scale["size"], "max_steps": scale["limit"], "goal": False}
     common = {
         "env": "grid/Maze", "env_args": maze, "wrap": [entered], "streams": "only", "bonus_episodic": True,
-        "lr": 1e-3, "steps": scale["steps"], "evals": 0, "last": 0.2,
+        "steps": scale["steps"], "evals": 0, "last": 0.2,
     }  # fmt: skip
-    panels = {COVERAGE: lab.compare(ARMS, metric="return", **common)}
-    panels[CRITIC] = lab.compare(ARMS, metric="ppo/explained_variance", **common)
+    panels = {COVERAGE: lab.compare(ARMS, metric="return", choose={"entropy": scale["entropy"]}, **common)}
+    chosen = {row["arm"]: row["chosen"] for row in lab.chosen}
+    arms = {name: {**fields, **chosen.get(name, {"entropy": scale["entropy"][0]})} for name, fields in ARMS.items()}
+    panels[CRITIC] = lab.compare(arms, metric="ppo/explained_variance", **common)
     panels[COVERAGE].attrs |= {"title": "cells entered in an episode", "units": "fraction of the maze"}
     panels[CRITIC].attrs |= {"title": "variance of the bonus's return that the critic explains", "units": "fraction"}
     return panels

@@ -297,13 +297,14 @@ def _reproduce_all(scale: str, out: Path, record: bool) -> int:
         try:
             for name, code in reproduce.measure_all(names, scale, out, wish):
                 if code >= 128:
-                    print(f"interrupted in {name}: run the same command again to go on")
+                    print(f"interrupted at {name}: run the same command again to go on")
                     return code
                 if code:
                     failed.append(name)
                 elif record and (found := reproduce.kept(name, scale, out)):
                     records.write(name, scale, found)
         except Told as told:
+            print("interrupted: run the same command again to go on")
             return 128 + told.number
     done = {name: found for name in names if name not in failed and (found := reproduce.kept(name, scale, out))}
     page = out / f"report-{scale}.html"

@@ -99,6 +99,9 @@ class Lab:
                 raise unknown("arm of the scale", name, arms)
         arms = {name: arms[name] for name in self.scale.get("arms", arms)}
         over = {field: list(values) for field, values in (over or {}).items()}
+        for field, values in over.items():
+            if not values:
+                raise UserError(f"over: {field} = []: a claim has at least one place")
         at = [dict(zip(over, place, strict=True)) for place in itertools.product(*over.values())]
         shape = [len(values) for values in over.values()]
         found = []
@@ -112,7 +115,7 @@ class Lab:
             points = [{**place, **choice} for place, choice in zip(at, best, strict=True)]
             scores = self.train(f"{name}: verdict", points, self.seeds, metric, last, **mine)
             found.append(scores.reshape(*shape, len(self.seeds)))
-        coordinates = {"arm": list(arms), **{_dim(field): values for field, values in over.items()}}
+        coordinates: dict[str, list] = {"arm": list(arms), **{_dim(field): _names(over[field]) for field in over}}
         coordinates["seed"] = list(self.seeds)
         return xr.DataArray(np.array(found), coordinates, list(coordinates), metric, {"metric": metric})
 
@@ -200,6 +203,11 @@ def _of_bonus(field: str) -> bool:
     """True of a field that means nothing without a bonus."""
     owner, dot, _ = field.partition(".")
     return field in IDLE["none"] or (bool(dot) and owner not in ("params", "env_args"))
+
+
+def _names(places: Sequence) -> list:
+    """Coordinates along a dim: lists, which an array would take for a dim of their own, by their text."""
+    return [str(place) if isinstance(place, list | tuple) else place for place in places]
 
 
 def _dim(field: str) -> str:

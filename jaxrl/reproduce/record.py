@@ -168,7 +168,7 @@ def _lists(values: np.ndarray):
 
 
 def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.{DIGITS}g}")
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def _numbers(rows):

@@ -98,6 +98,9 @@ def measure_all(names: Sequence[str], scale: str, out: Path, wish: Wish) -> Iter
     signal's, and nothing is begun after it.
     """
     for name in names:
+        if wish():
+            yield name, 128 + wish.number
+            return
         if (found := kept(name, scale, out)) and not record.changed(found):
             yield name, 0
             continue

@@ -171,7 +171,7 @@ def _coins(difference: Difference, seeds: int, case: str, rng) -> tuple[np.ndarr
 def _normals(difference: Difference, seeds: int, case: str, rng) -> tuple[np.ndarray, np.ndarray]:
     gains = (case == "effect") == difference.gain
     # A standard error of the difference is a sixth of the margin, or of the effect.
-    spread = difference.margin / 6 * math.sqrt(seeds / 2)
+    spread = difference.margin / 6 * math.sqrt(seeds / (1 + difference.share**2))
     base = 2 * difference.margin
     shift = difference.margin * (1 if difference.gain else 2) if gains else 0.0
     first = difference.share * base + shift + spread * rng.standard_normal(seeds)
