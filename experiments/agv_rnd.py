@@ -5,8 +5,8 @@ Claim     With a reward at the target alone, PPO with RND reaches it in more epi
 Protocol  AGVWarehouse, layout "u": the vehicle starts inside the shelf, its opening away from the targets. The reward
           is 1 at the target, nothing else. An action is held for three steps of 0.1 s, and an episode has 160 of
           them. Observation: lidar, motion, heading, place, and the target where it is seen. PPO, two critics,
-          the bonus non-episodic (Burda et al. 2018); RND sees the place. "PPO + count", a lifelong count of cells of
-          half a metre, is the oracle. Score: share of 64 episodes of the policy as it acts (sampled) that reach the
+          the bonus non-episodic (Burda et al. 2018); RND sees place and lidar. "PPO + count", a lifelong count of cells
+          of half a metre, is the oracle. Score: share of 64 episodes of the policy as it acts (sampled) that reach the
           target, at the end of training.
 Run       jaxrl reproduce agv-rnd
 Departs   The paper's simulator and its rewards are not published; the vehicle is ours (two dimensions). The paper sums
@@ -16,7 +16,7 @@ Departs   The paper's simulator and its rewards are not published; the vehicle i
 import jax
 import jax.numpy as jnp
 
-from jaxrl.envs.coverage.agv_warehouse import AGVWarehouse
+from jaxrl.envs.coverage.agv_warehouse import RAYS, AGVWarehouse
 from jaxrl.intrinsic.combine import map_obs
 from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.rnd import rnd
@@ -48,11 +48,11 @@ def of_cells():
     return map_obs(count(), lambda obs: jnp.floor(obs[..., POSE] * CELLS))
 
 
-def of_pose():
-    return map_obs(rnd(lr=1e-3), lambda obs: obs[..., POSE])
+def of_view():
+    return map_obs(rnd(lr=1e-3), lambda obs: jnp.concatenate([obs[..., :RAYS], obs[..., POSE]], -1))
 
 
-ARMS = {"PPO": "none", "PPO + RND": of_pose, "PPO + count": of_cells}
+ARMS = {"PPO": "none", "PPO + RND": of_view, "PPO + count": of_cells}
 PANEL = "U-shaped shelf"
 DIFFERENCES = (
     Difference("RND reaches the target more often than PPO alone", PANEL, "PPO + RND", "PPO", 0.05),

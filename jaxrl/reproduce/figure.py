@@ -69,12 +69,19 @@ def _panel(axis, name: str, panel: xr.DataArray) -> None:
     along = panel.stack(place=places) if len(places) > 1 else panel.rename({places[0]: "place"})
     ticks = [", ".join(map(_text, value)) if isinstance(value, tuple) else _text(value)
              for value in along["place"].values.tolist()]  # fmt: skip
-    for number, arm in enumerate(panel["arm"].values):
-        low_mid_high = np.array([_mean(along.sel(arm=arm).isel(place=place)) for place in range(len(ticks))])
-        value, low, high = low_mid_high.T
-        style = {"color": COLOURS[number % len(COLOURS)], "ls": DASHES[number // len(COLOURS) % len(DASHES)]}
-        axis.plot(range(len(ticks)), value, "o", ms=3, label=arm, lw=1.8, **style)
-        axis.fill_between(range(len(ticks)), low, high, color=style["color"], alpha=0.16, lw=0)
+    x, arms = np.arange(len(ticks)), panel["arm"].values
+    joined = len(ticks) > 1 and panel[places[-1]].dtype.kind in "iuf"  # a line between two words would mean nothing
+    for number, arm in enumerate(arms):
+        value, low, high = np.array([_mean(along.sel(arm=arm).isel(place=place)) for place in x], float).T
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+        if joined:
+            axis.plot(x, value, "o", ms=3, label=arm, lw=1.8, color=colour, ls=dash)
+            axis.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
+        else:
+            beside = x + 0.5 * ((number + 0.5) / len(arms) - 0.5)
+            axis.vlines(beside, low, high, color=colour, lw=2, ls=dash)
+            axis.plot(beside, value, "o", ms=5, label=arm, color=colour)
+    axis.set_xlim(-0.5, len(ticks) - 0.5)
     axis.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
     axis.set_xlabel(", ".join(places).replace("_", " "), fontsize=8.5)
     axis.legend(fontsize=7, frameon=False)
