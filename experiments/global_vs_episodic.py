@@ -46,7 +46,7 @@ DIFFERENCES = (
 )
 SCALES = {
     "smoke": {"seeds": 2, "pilot": 2, "arms": ["global", "none"], "one": 2048, "new": 0, "contexts": [0], "coefs": [1]},
-    "cpu": {"seeds": 16, "pilot": 3, "one": 102_400, "new": 184_320, "contexts": [1, 0], "coefs": [0.1, 1]},
+    "cpu": {"seeds": 16, "pilot": 3, "one": 102_400, "new": 163_840, "contexts": [1, 0], "coefs": [0.1, 1]},
     "gpu": {"seeds": 32, "pilot": 8, "one": 204_800, "new": 10_240_000, "contexts": [1, 10, 100, 0], "coefs": [0.1, 1]},
 }
 
