@@ -2,13 +2,13 @@
 
 Paper     Yuan, Li, Jin and Zeng 2023 (arXiv:2301.10886): AIRS matches the best fixed intrinsic reward on every task.
 Claim     Choosing a bonus for each rollout by the task's return loses at most a tenth of what the best single bonus
-          scores, where the best is a lifelong count, an episodic count, or no bonus at all.
-Protocol  `one world`: Corridors(5, 12), in which a lifelong count is best. `new worlds`: ContextRooms, a new world each
-          episode, in which an episodic count is best. `stay`: a corridor that pays for staying at its start, where an
-          episodic bonus is in the way. Arms of the bandit: none, count, episodic_count at first visits, of the whole
-          view. PPO, two critics. Which single arm is best is found on pilot seeds, on each task, and named "best".
-          Score: mean return of the policy as it acts (sampled) over 64 episodes at the end of training; all lie in
-          [0, 1]. "turns" (gpu) is the same bandit with its outcomes drowned, so that the arms take turns.
+          scores, on tasks where a bonus is needed, where it is in the way, and where only an episodic one helps.
+Protocol  `far end`: a line of 36 cells that pays at its end, out of reach without a bonus. `stay`: the same line, which
+          pays for staying at its start, where an episodic bonus is in the way. `new worlds`: ContextRooms, a new world
+          each episode, for which lifelong counts are too many. Arms of the bandit: none, count, episodic_count at first
+          visits, of the whole view. PPO, two critics. Which single arm is best is found on pilot seeds, on each task,
+          and named "best". Score: mean return of the policy as it acts (sampled) over 64 episodes at the end of
+          training; all lie in [0, 1]. "turns" (gpu) is the same bandit with its outcomes drowned: arms take turns.
 Run       jaxrl reproduce airs
 Departs   Tasks and arms: the paper's are MiniGrid, Procgen and control with RE3 and RISE. The bandit's payoffs are
           standardised and credited one rollout later (see jaxrl/intrinsic/airs.py).
@@ -25,16 +25,15 @@ from jaxrl.types import Discrete
 CELLS, LIMIT = 36, 44
 
 
-class Stay(AutoReset):
-    """A line of 36 cells, one-hot; each step at its start pays 1 / 44; 44 steps. A fixed coin for each cell says which
-    action goes right, so that there is no direction to drift in.
+class Line(AutoReset):
+    """36 cells from the left, one-hot; 44 steps. The end pays 1 and ends the episode, or, with `stay`, each step at the
+    start 1 / 44. A fixed coin for each cell says which action goes right, so that there is no direction to drift in.
     """
 
     actions, max_steps = Discrete(2), LIMIT
-    num_states = CELLS
 
-    def state_id(self, state, params):
-        return state[0]
+    def __init__(self, stay: bool = False):
+        self.stay = stay
 
     def reset_env(self, key, params):
         return jnp.arange(CELLS) == 0, (jnp.int32(0), jnp.int32(0))
@@ -42,16 +41,18 @@ class Stay(AutoReset):
     def step_env(self, key, state, action, params):
         swapped = jax.random.bernoulli(jax.random.key(3), shape=(CELLS,))[state[0]]
         cell, time = jnp.clip(state[0] + jnp.where((action == 1) ^ swapped, 1, -1), 0, CELLS - 1), state[1] + 1
-        return jnp.arange(CELLS) == cell, (cell, time), (cell == 0) / LIMIT, False, time >= LIMIT, {}
+        end = (cell == CELLS - 1) & (not self.stay)
+        reward = (cell == 0) / LIMIT if self.stay else end
+        return jnp.arange(CELLS) == cell, (cell, time), reward, end, (time >= LIMIT) & ~end, {}
 
 
 EPISODIC = "episodic_count(first_visit=True, buckets=1024)"
 SINGLE = {"none": "none", "count": "count", "episodic": EPISODIC}
 AIRS = {"AIRS": f"airs(none, count, {EPISODIC})", "turns": f"airs(none, count, {EPISODIC}, exploration=1000.0)"}
 TASKS = {
-    "one world": {"env": "grid/Corridors", "env_args": {"view": "full"}, "steps": 204_800},
+    "far end": {"env": Line, "steps": 204_800},
+    "stay": {"env": Line, "env_args": {"stay": True}, "steps": 204_800},
     "new worlds": {"env": "grid/ContextRooms", "steps": 204_800},
-    "stay": {"env": Stay, "steps": 204_800},
 }
 DIFFERENCES = tuple(
     Difference(f"{task}: AIRS is within 10 % of the best single bonus", task, "AIRS", "best", 0.05, share=0.9)
@@ -61,7 +62,7 @@ SCALES = {
     "smoke": {
         "seeds": 2,
         "pilot": 2,
-        "tasks": ["one world"],
+        "tasks": ["far end"],
         "single": ["count"],
         "arms": ["AIRS", "best"],
         "part": 0.01,
