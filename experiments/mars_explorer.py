@@ -40,7 +40,7 @@ DIFFERENCES = (
 )
 SCALES = {
     "smoke": {"seeds": 2, "arms": ["PPO", "PPO + bonus"], "steps": 2048, "panels": [SPARSE], "coefs": [1]},
-    "cpu": {"seeds": 16, "pilot": 8, "steps": 409_600, "panels": [DENSE, SPARSE], "coefs": [0.1, 1]},
+    "cpu": {"seeds": 16, "pilot": 4, "steps": 409_600, "panels": [DENSE, SPARSE], "coefs": [0.1, 1]},
     "gpu": {"seeds": 32, "pilot": 8, "steps": 10_240_000, "panels": [DENSE, SPARSE], "coefs": [0.01, 0.1, 1]},
 }
 

@@ -76,7 +76,7 @@ SCALES = {
         "entropy": [0.1],
     },
     "cpu": {"seeds": 16, "pilot": 4, "steps": 307_200, "size": 11, "limit": 100, "entropy": [0.01, 0.1]},
-    "gpu": {"seeds": 32, "pilot": 8, "steps": 8_192_000, "size": 15, "limit": 200, "entropy": [0.01, 0.1]},
+    "gpu": {"seeds": 32, "pilot": 8, "steps": 4_096_000, "size": 15, "limit": 200, "entropy": [0.01, 0.1]},
 }
 
 
