@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -45,7 +46,10 @@ def reproduce(
         registered = [one for one in registered if asked(one, panels)]
         if not registered:
             raise UserError(f"{name}: at the scale smoke not one difference can be decided")
-    found = record.made(name, lab, panels, [decide(one, panels) for one in registered])
+    with warnings.catch_warnings():  # scipy's, of scores that are all but equal: the interval is as narrow
+        warnings.simplefilter("ignore", RuntimeWarning)
+        decided = [decide(one, panels) for one in registered]
+    found = record.made(name, lab, panels, decided)
     if scale == "smoke":
         found["planted"] = check_planted(claim, panels)
     keep(found, place(name, scale, out), name)
