@@ -164,7 +164,8 @@ def planted(difference: Difference, seeds: int, proportion: bool, rng=0) -> dict
 
 def _coins(difference: Difference, seeds: int, case: str, rng) -> tuple[np.ndarray, np.ndarray]:
     gains = (case == "effect") == difference.gain  # this case has a gain
-    first, second = (rng.random(seeds) < chance for chance in ((0.98, 0.02) if gains else (0.3, 0.3)))
+    chances = (0.98, 0.02) if gains else (0.3 * min(difference.share, 1.0), 0.3 / max(difference.share, 1.0))
+    first, second = (rng.random(seeds) < chance for chance in chances)
     return first.astype(float), second.astype(float)
 
 
