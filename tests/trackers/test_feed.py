@@ -178,7 +178,7 @@ def test_an_adapter_that_hangs_is_abandoned(adapter, tmp_path, monkeypatch):
     adapter(lambda step: released.wait())
     notes, emitted, closed = track(whole(EVENTS), tmp_path)
     released.set()
-    assert emitted < SECONDS and 0.4 < closed < 1
+    assert emitted < SECONDS and 0.4 < closed < 4  # it would go on after 5; a loaded machine takes a second or two
     assert dropped(notes) == (EVENTS, EVENTS)
 
 
