@@ -13,14 +13,10 @@ Departs   DeepSea for the paper's tasks, PPO for its Rainbow; CFN keeps a ring o
           their networks (MLP on the picture too) are ours.
 """
 
-import xarray as xr
-
-from jaxrl.calibrate import Protocol, calibrate
-from jaxrl.reproduce import Difference
+from jaxrl.reproduce import Difference, counts
+from jaxrl.reproduce.counts import COUNTS, SEA, WORLDS
 
 ARMS = {"none": "none", "count": "count", "rnd": "rnd", "rnd trained as cfn": "rnd(lr=1e-3, epochs=4)", "cfn": "cfn"}
-COUNTS, SEA = "Counts", "DeepSea"
-WORLDS = {"one-hot": "spearman", "picture": "spearman_picture"}
 DIFFERENCES = tuple(
     difference
     for rnd in ("rnd", "rnd trained as cfn")
@@ -41,30 +37,4 @@ SCALES = {
 
 
 def measure(lab):
-    panels = {COUNTS: counted(lab)} if lab.scale["walks"] else {}
-    return panels | ({SEA: solved(lab)} if lab.scale["sizes"] else {})
-
-
-def solved(lab):
-    """Whether the greedy policy gets the treasure in the end, dims (arm, size, seed)."""
-    scale = lab.scale
-    arms = ARMS | {"count": {"bonus": "count", "choose": {"coef": [1]}}}  # is there to be seen, not to win
-    of_sizes = [
-        lab.compare(arms, env="DeepSea-bsuite", env_args={"size": size}, steps=scale["steps"], lr=1e-3, evals=2,
-                    eval_episodes=1, metric="solved", choose={"coef": scale["coefs"]})
-        for size in scale["sizes"]
-    ]  # fmt: skip
-    sea = xr.concat(of_sizes, xr.Variable("size", scale["sizes"])).transpose("arm", "size", "seed")
-    sea.attrs = {"title": "solved at the end of training", "units": "fraction of seeds"}
-    return sea
-
-
-def counted(lab):
-    """Spearman correlation with 1 / sqrt(n) of every arm that pays, dims (arm, world, seed)."""
-    seeds, protocol = list(lab.seeds)[: lab.scale["walks"]], Protocol(**lab.scale["walk"])
-    arms = [arm for arm in lab.scale.get("arms", ARMS) if ARMS[arm] != "none"]
-    found = [calibrate(ARMS[arm], seeds, protocol).scores for arm in arms]
-    scores = [[scores[measure] for measure in WORLDS.values()] for scores in found]
-    coordinates = {"arm": arms, "world": list(WORLDS), "seed": seeds}
-    attrs = {"title": "rank correlation of the bonus with 1 / sqrt(n)", "units": "Spearman's rho"}
-    return xr.DataArray(scores, coordinates, list(coordinates), attrs=attrs)
+    return counts.measure(lab, ARMS)
