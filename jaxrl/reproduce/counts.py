@@ -20,7 +20,8 @@ def measure(lab: Lab, arms: Mapping[str, str]) -> dict[str, xr.DataArray]:
 def solved(lab: Lab, arms: Mapping[str, str]) -> xr.DataArray:
     """Whether the greedy policy gets the treasure in the end, dims (arm, size, seed)."""
     scale = lab.scale
-    trained: dict[str, Arm] = {**arms, "count": {"bonus": "count", "choose": {"coef": [1]}}}  # is there to be seen, not to win
+    # Counts are there to be seen, not to win.
+    trained: dict[str, Arm] = {**arms, "count": {"bonus": "count", "choose": {"coef": [1]}}}
     of_sizes = [
         lab.compare(trained, env="DeepSea-bsuite", env_args={"size": size}, steps=scale["steps"], lr=1e-3, evals=2,
                     eval_episodes=1, metric="solved", choose={"coef": scale["coefs"]})
