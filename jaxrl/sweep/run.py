@@ -108,6 +108,8 @@ def run(
             continue
         job, chunk, claim = taken
         try:
+            if store.committed(out, code=code).keys() & {lane.id for lane in chunk.lanes}:
+                continue  # another process committed and let go between the look at what is left and the claim
             if (compiled := job.compiled(chunk, ledger)) is None:
                 continue  # it does not fit, and is cut smaller the next time
             finished = _run(job, chunk, compiled, Resources(claim.checkpoints, code, ledger, stop, agree))

@@ -14,7 +14,7 @@ from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.results.query import curves
 from jaxrl.sweep.chunk import evaluation_points
-from jaxrl.sweep.claims import Claims
+from jaxrl.sweep.claims import FOLDER, Claims
 from jaxrl.sweep.lanes import most_lanes
 from jaxrl.sweep.plan import lanes as lanes_of_spec
 from jaxrl.sweep.run import run, steps_of, sweep
@@ -318,6 +318,21 @@ def test_lanes_that_another_process_runs_are_waited_for(whole, tiny_spec, tmp_pa
     (note,) = of_kind(events, "note")
     assert f"waiting for 4 lanes that process {os.getpid()}" in note["text"]
     assert summary.chunks == () and len(store.committed(tmp_path)) == 4
+
+
+def test_lanes_committed_between_the_look_and_the_claim_are_not_run_again(whole, tiny_spec, tmp_path, monkeypatch):
+    """The other process commits and lets its claim go at the worst moment: this one has seen neither."""
+    finished = store.read_chunk(whole[1].chunks[0])
+    take = Claims.take
+
+    def late(claims, chunk, lanes):
+        store.write_chunk(tmp_path, finished)
+        return take(claims, chunk, lanes)
+
+    monkeypatch.setattr(Claims, "take", late)
+    summary, events = events_of(tiny_spec(**FOUR), tmp_path)
+    assert summary.chunks == () and of_kind(events, "begin") == []
+    assert len(store.committed(tmp_path)) == 4 and list((tmp_path / FOLDER).iterdir()) == []
 
 
 def test_programs_are_run_one_after_the_other(tiny_spec, tmp_path):
