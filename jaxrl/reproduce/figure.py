@@ -99,7 +99,7 @@ def _dots(axis, panel: xr.DataArray) -> None:
         axis.vlines(number, low, high, color="0.15", lw=2)
         axis.plot(number, value, "o", ms=6, mec="0.15", mfc=colour)
     arms = [str(arm) for arm in panel["arm"].values]
-    axis.set_xticks(range(len(arms)), arms, rotation=30 if sum(map(len, arms)) > 30 else 0, ha="center")
+    axis.set_xticks(range(len(arms)), arms, rotation=30 if sum(map(len, arms)) > 24 else 0, ha="center")
     axis.set_xlim(-0.6, len(arms) - 0.4)
 
 
