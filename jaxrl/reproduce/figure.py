@@ -15,6 +15,7 @@ from jaxrl.results.plot import COLOURS, DASHES
 
 VERDICT_COLOURS = {"reproduced": "#009E73", "refuted": "#D55E00", "undecided": "0.45"}
 WIDTH = 10.5  # inches
+LETTERS = 100  # of the names below a row of panels
 
 
 def figure(record: Mapping[str, Any]) -> Figure:
@@ -99,7 +100,8 @@ def _dots(axis, panel: xr.DataArray) -> None:
         axis.vlines(number, low, high, color="0.15", lw=2)
         axis.plot(number, value, "o", ms=6, mec="0.15", mfc=colour)
     arms = [str(arm) for arm in panel["arm"].values]
-    axis.set_xticks(range(len(arms)), arms, rotation=30 if sum(map(len, arms)) > 24 else 0, ha="center")
+    room = LETTERS / axis.get_gridspec().ncols / len(arms)
+    axis.set_xticks(range(len(arms)), arms, rotation=30 if max(map(len, arms)) > room else 0)
     axis.set_xlim(-0.6, len(arms) - 0.4)
 
 
