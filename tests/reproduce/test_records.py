@@ -56,6 +56,11 @@ def test_a_record_is_within_its_budget(name, scale, kept):
     assert kept["steps"] <= MOST_STEPS and kept["seconds"] <= MOST_SECONDS
 
 
+@pytest.mark.parametrize(("name", "scale", "kept"), RECORDS)
+def test_what_was_not_reproduced_says_why(name, scale, kept):
+    assert kept["verdict"] == "reproduced" or "\nEvidence  " in catalogue.load(name).__doc__
+
+
 def test_the_table_of_the_readme_is_written_from_the_records():
     readme = (catalogue.folder().parent / "README.md").read_text(encoding="utf-8")
     assert readme.count(report.BEGIN) == readme.count(report.END) == 1, "README.md has no marks of the table of claims"
