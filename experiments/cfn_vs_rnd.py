@@ -10,8 +10,8 @@ Protocol  Counts: `jaxrl.calibrate`, walks over a 21x21 grid shown as one-hot ro
           chosen for each bonus and size from 0.1 and 1. Counts (at 1) are shown too, and PPO alone, the floor.
 Run       jaxrl reproduce cfn-vs-rnd
 Evidence  Refuted as a whole, though all four differences from RND as it comes are reproduced: given CFN's step size and
-          passes, RND is level with it on one-hot cells and on both sizes of DeepSea. Nearly all of the published gap is
-          how long the bonus learns; what is left to the kind of bonus is 0.13 of rho on pictures.
+          passes, RND is level with it on one-hot cells and DeepSea-12 and not told from it on DeepSea-16. Most of the
+          gap is how long a bonus learns; what is left to the kind of bonus is 0.13 of rho, on pictures.
 Departs   DeepSea for the paper's tasks, PPO for its Rainbow; CFN keeps a ring of 32,768 visits, not all. The walks and
           their networks (MLP on the picture too) are ours.
 """
