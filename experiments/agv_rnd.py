@@ -10,7 +10,9 @@ Protocol  AGVWarehouse, layout "u": the vehicle starts inside the shelf, its ope
           target, at the end of training.
 Run       jaxrl reproduce agv-rnd
 Departs   The paper's simulator and its rewards are not published; the vehicle is ours (two dimensions). The paper sums
-          reward and bonus and trains RND and agent in turns; this is RND as it was published.
+          reward and bonus and trains RND and agent in turns; this is RND as it was published. Four settings were tried
+          on seeds below 1000 before this one (other lengths of an action and an episode, fewer steps, RND on the whole
+          observation): in them PPO alone arrived as often as with RND.
 """
 
 import jax
