@@ -1,5 +1,6 @@
 """The figure of a claim from its record: what was measured, a panel each, and the differences that decide it."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -30,9 +31,11 @@ def figure(record: Mapping[str, Any]) -> Figure:
     made.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0.18 / height, 1, 1 - 0.18 / height)))
     grid = made.add_gridspec(2, 1, height_ratios=heights)
     above, below = made.add_subfigure(grid[0]), made.add_subfigure(grid[1])
+    arms = dict.fromkeys(arm for panel in panels.values() for arm in panel["arm"].values.tolist())
+    looks = dict(zip(arms, ((colour, dash) for dash in itertools.cycle(DASHES) for colour in COLOURS), strict=False))
     axes = above.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
-        _panel(axis, name, panel)
+        _panel(axis, name, panel, looks)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     _differences(below.subplots(), differences)
@@ -56,7 +59,8 @@ def corner(record: Mapping[str, Any]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _panel(axis, name: str, panel: xr.DataArray) -> None:
+def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
+    """`looks`: colour and dash of each arm, the same in every panel."""
     places = [str(dim) for dim in panel.dims[1:-1]]
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="0.9", lw=0.7)
@@ -65,7 +69,7 @@ def _panel(axis, name: str, panel: xr.DataArray) -> None:
     axis.set_ylabel("\n".join(textwrap.wrap(f"{panel.attrs['title']} ({panel.attrs['units']})", 38)), fontsize=8.5)
     axis.tick_params(labelsize=8)
     if not places:
-        _dots(axis, panel)
+        _dots(axis, panel, looks)
         return
     along = panel.stack(place=places) if len(places) > 1 else panel.rename({places[0]: "place"})
     ticks = [", ".join(map(_text, value)) if isinstance(value, tuple) else _text(value)
@@ -74,7 +78,7 @@ def _panel(axis, name: str, panel: xr.DataArray) -> None:
     joined = len(ticks) > 1 and panel[places[-1]].dtype.kind in "iuf"  # a line between two words would mean nothing
     for number, arm in enumerate(arms):
         value, low, high = np.array([_mean(along.sel(arm=arm).isel(place=place)) for place in x], float).T
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+        colour, dash = looks[arm]
         if joined:
             axis.plot(x, value, "o", ms=3, label=arm, lw=1.8, color=colour, ls=dash)
             axis.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
@@ -83,26 +87,29 @@ def _panel(axis, name: str, panel: xr.DataArray) -> None:
             axis.vlines(beside, low, high, color=colour, lw=2, ls=dash)
             axis.plot(beside, value, "o", ms=5, label=arm, color=colour)
     axis.set_xlim(-0.5, len(ticks) - 0.5)
-    axis.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
+    _name(axis, ticks)
     axis.set_xlabel(", ".join(places).replace("_", " "), fontsize=8.5)
     axis.legend(fontsize=7, frameon=False)
 
 
-def _dots(axis, panel: xr.DataArray) -> None:
+def _dots(axis, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
     """One arm a column: every seed, the mean, its interval."""
     for number, arm in enumerate(panel["arm"].values):
         seeds = panel.sel(arm=arm).values
         seeds = seeds[~np.isnan(seeds)]
-        colour = COLOURS[number % len(COLOURS)]
+        colour, _ = looks[arm]
         spread = np.linspace(-0.18, 0.18, len(seeds)) if len(seeds) != 1 else np.zeros(1)
         axis.plot(number + spread, seeds, ".", ms=4, color=colour, alpha=0.45)
         value, low, high = _mean(panel.sel(arm=arm))
         axis.vlines(number, low, high, color="0.15", lw=2)
         axis.plot(number, value, "o", ms=6, mec="0.15", mfc=colour)
-    arms = [str(arm) for arm in panel["arm"].values]
-    room = LETTERS / axis.get_gridspec().ncols / len(arms)
-    axis.set_xticks(range(len(arms)), arms, rotation=30 if max(map(len, arms)) > room else 0)
-    axis.set_xlim(-0.6, len(arms) - 0.4)
+    axis.set_xlim(-0.6, len(panel["arm"]) - 0.4)
+    _name(axis, [str(arm) for arm in panel["arm"].values])
+
+
+def _name(axis, ticks: list[str]) -> None:
+    room = LETTERS / axis.get_gridspec().ncols / len(ticks)
+    axis.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > room else 0)
 
 
 def _differences(axis, differences) -> None:
