@@ -68,6 +68,20 @@ def test_a_panel_of_places_shades_the_intervals_and_names_the_axis():
     assert len(axis.collections) == 2
 
 
+def test_an_arm_has_one_colour_in_all_panels():
+    """Also where a panel shows it at another place among fewer arms, and as dots instead of a line."""
+    panels, _ = axes_of(made({"all": panel(("size",)), "one": panel().sel(arm=["high"])}))
+    colours = [[to_hex(drawn.get_color()) for drawn in axis.lines if drawn.get_marker() in "o."] for axis in panels]
+    assert colours[0][1] == colours[1][0] != colours[0][0]
+
+
+@pytest.mark.parametrize(("name", "turned"), [("high", 0), ("as high as a hill that stands on a hill", 30)])
+def test_names_that_have_no_room_are_turned(name, turned):
+    one = panel().assign_coords(arm=["low", name])
+    axes, _ = axes_of(made({f"panel {number}": one for number in range(3)}))
+    assert {label.get_rotation() for axis in axes for label in axis.get_xticklabels()} == {turned}
+
+
 def test_two_dims_of_places_lie_along_one_axis():
     (axis,), _ = axes_of(made({"heights": panel(("size", "slope"))}))
     assert axis.get_xlabel() == "size, slope"
