@@ -89,7 +89,7 @@ def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> 
     axis.set_xlim(-0.5, len(ticks) - 0.5)
     _name(axis, ticks)
     axis.set_xlabel(", ".join(places).replace("_", " "), fontsize=8.5)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")
 
 
 def _dots(axis, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
