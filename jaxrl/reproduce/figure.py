@@ -16,6 +16,7 @@ from jaxrl.results.plot import COLOURS, DASHES
 
 VERDICT_COLOURS = {"reproduced": "#009E73", "refuted": "#D55E00", "undecided": "0.45"}
 WIDTH = 10.5  # inches
+FEW = 5  # lines that leave room for a legend between them
 LETTERS = 100  # of the names below a row of panels
 
 
@@ -89,7 +90,8 @@ def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> 
     axis.set_xlim(-0.5, len(ticks) - 0.5)
     _name(axis, ticks)
     axis.set_xlabel(", ".join(places).replace("_", " "), fontsize=8.5)
-    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(arms) > FEW else {}
+    axis.legend(fontsize=7, frameon=False, **place)
 
 
 def _dots(axis, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
