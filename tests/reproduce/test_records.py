@@ -17,6 +17,10 @@ def test_every_record_is_of_a_claim(file):
     assert set(record.parsed(file)) <= {"cpu", "gpu"}
 
 
+def test_every_claim_was_measured():
+    assert {name for name in catalogue.names() if record.read(name, "cpu") is None} == set()
+
+
 @pytest.mark.parametrize(("name", "scale", "kept"), RECORDS)
 def test_no_record_is_stale(name, scale, kept):
     own = f"experiments/{name.replace('-', '_')}.py"
