@@ -6,10 +6,9 @@ Protocol  Craftax-Classic-Symbolic, whose reward is 1 for each of 22 achievement
           reward and bonus in one critic each. Score: mean return of the episodes that ended in the last quarter of
           training. The bonuses' coefficient is the released baselines' order, 0.01, of bonuses of unit deviation.
 Run       jaxrl reproduce craftax-negative --scale gpu
-Departs   Craftax-Classic for Craftax, 5e6 steps a seed instead of 1e9. Craftax makes about 2000 steps a second on
-          two cores and takes a minute to compile, so the cpu scale gives each seed 20,000 steps: PPO has learned hardly
-          anything by then, and "no gain" decides little. The smoke scale is two programs of two lanes; it takes as
-          long as their compilation, minutes instead of the 20 s of other claims.
+Departs   Craftax-Classic for Craftax, 5e6 steps a seed instead of 1e9. The cpu scale gives each seed 20,000 steps:
+          PPO has learned hardly anything by then (2.8 of 22), and "no gain" decides little. The smoke scale is two
+          programs of two lanes; it takes as long as their compilation, minutes instead of seconds.
 """
 
 from jaxrl.reproduce import Difference
