@@ -8,12 +8,13 @@ Protocol  MultiRoom-N3-S4 (on a GPU N7-S4) and KeyCorridorS3R1, the agent's view
           one-hot. PPO with a GRU, two critics, the bonus non-episodic. Score: mean over training of the greedy policy's
           return (ten evaluations of 8 episodes), the area under its learning curve. The coefficient is 1 on a CPU, and
           chosen for each arm on pilot seeds on a GPU. "none", no bonus, is a control of the GPU's scale. Sizes were cut
-          after a run with four rooms was stopped, which would have taken 16 minutes (NovelD learned, RIDE was at 0),
-          KeyCorridor by a twelfth once more, after the same verdicts in 727 s instead of 720.
+          after a run with four rooms was stopped, which would have taken 16 minutes (NovelD learned, RIDE was at 0);
+          KeyCorridor by a twelfth once more, after a run of 727 s instead of 720.
 Run       jaxrl reproduce episodic-gate
-Evidence  Undecided is one of four: in MultiRoom RIDE scores nothing with its count or without. On seeds 100 to 103 that
-          was so at coefficients of 0.01, 0.1 and 1, with two rooms, and with features of one-hot categories: the policy
-          grows sure of itself (entropy 1.9 to 1.2) while nothing is reached; the papers train for 3e7 frames.
+Evidence  Refuted by RIDE in KeyCorridor, which has only begun to learn there: the run with a twelfth more steps had 0.083
+          [0.038, 0.128], reproduced, and the same other verdicts. In MultiRoom RIDE scores nothing, with its count or
+          without; nor did it on seeds 100 to 103 at coefficients of 0.01, 0.1 and 1, with two rooms, or with features
+          of one-hot categories. The papers train for 3e7 frames; a gpu scale would tell.
 Departs   Sizes: the papers' are MultiRoom-N7-S4 and larger and KeyCorridorS3R3 and larger, trained by IMPALA for 3e7 to
           1.2e8 frames. Visits are counted of the agent's own view (released codes: the full grid); see the bonuses.
 """
