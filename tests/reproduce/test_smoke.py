@@ -9,13 +9,11 @@ import pytest
 
 from jaxrl.reproduce import catalogue
 
-SLOW = ("craftax-negative",)  # a minute of compiling
-CLAIMS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in catalogue.names()]
-PATIENCE = 900  # seconds for what takes twenty on a quiet machine
+PATIENCE = 900  # seconds for what takes twenty on a quiet machine, and minutes of compiling for Craftax
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", catalogue.names())
 def test_a_claim_runs_at_smoke_scale(name, tmp_path):
     root = catalogue.folder().parent
     command = [sys.executable, "-m", "jaxrl", "reproduce", name, "--scale", "smoke", "--out", str(tmp_path)]
