@@ -11,7 +11,7 @@ Protocol  MultiRoom-N3-S4 (on a GPU N7-S4) and KeyCorridorS3R1, the agent's view
           after a run with four rooms was stopped, which would have taken 16 minutes (NovelD learned, RIDE was at 0);
           KeyCorridor by a twelfth once more, after a run of 727 s instead of 720.
 Run       jaxrl reproduce episodic-gate
-Evidence  Refuted by RIDE in KeyCorridor, which has only begun to learn there: the run with a twelfth more steps had
+Evidence  Refuted by RIDE in KeyCorridor, which has only begun to learn there: the longer run of 727 s had
           0.083 [0.038, 0.128], reproduced, and the same other verdicts. In MultiRoom RIDE scores nothing, with its
           count or without; nor did it on seeds 100 to 103 at coefficients of 0.01, 0.1 and 1, with two rooms, or with
           features of one-hot categories. The papers train for 3e7 frames; a gpu scale would tell.
