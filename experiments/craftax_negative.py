@@ -6,7 +6,7 @@ Protocol  Craftax-Classic-Symbolic, whose reward is 1 for each of 22 achievement
           reward and bonus in one critic each. Score: mean return of the episodes that ended in the last quarter of
           training. The bonuses' coefficient is the released baselines' order, 0.01, of bonuses of unit deviation.
 Run       jaxrl reproduce craftax-negative --scale gpu
-Departs   Craftax-Classic for Craftax, 5e6 steps a seed instead of 1e9. The cpu scale gives each seed 20,000 steps:
+Departs   Craftax-Classic for Craftax, 5e6 steps a seed instead of 1e9. The cpu scale gives each seed 82,000 steps:
           PPO has learned hardly anything by then (2.8 of 22), and "no gain" decides little. The smoke scale is two
           programs of two lanes; it takes as long as their compilation, minutes instead of seconds.
 """
@@ -22,7 +22,7 @@ DIFFERENCES = tuple(
 )
 SCALES = {
     "smoke": {"seeds": 2, "arms": ["PPO + RND", "PPO"], "steps": 8192, "coef": 0.01},
-    "cpu": {"seeds": 8, "steps": 20_480, "coef": 0.01},
+    "cpu": {"seeds": 8, "steps": 81_920, "coef": 0.01},
     "gpu": {"seeds": 16, "steps": 4_915_200, "coef": 0.01},
 }
 
