@@ -25,7 +25,7 @@ def page(name: str, record: Mapping[str, Any]) -> str:
         lines += ["", f"## {panel}", "", f"{array.attrs['title']} ({array.attrs['units']}), mean [95 % interval]", ""]
         places = [str(dim) for dim in array.dims[1:-1]]
         along = array.stack(place=places) if places else array.expand_dims("place", 1)
-        values = along["place"].values.tolist() if places else [""]
+        values = along["place"].values.tolist() if places else ["score"]
         heads = [", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values]
         lines += [_row("arm", *heads), "|---" * (1 + len(heads)) + "|"]
         for arm in array["arm"].values:
