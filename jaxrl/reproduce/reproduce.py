@@ -98,8 +98,8 @@ def check_planted(claim: ModuleType, panels) -> list[dict[str, Any]]:
 def measure_all(names: Sequence[str], scale: str, out: Path, wish: Wish) -> Iterator[tuple[str, int]]:
     """Each claim that has no fresh record in `out`, in a process of its own; (name, exit code) as each ends.
 
-    Signals are passed on, and what was told to end is waited for, so that it can save. A code of 128 or more is a
-    signal's, and nothing is begun after it.
+    Signals are passed on, and what was told to end is waited for, so that it can save; after one nothing is begun. A
+    code of 128 or more is a signal's.
     """
     for name in names:
         if wish():
@@ -121,8 +121,6 @@ def measure_all(names: Sequence[str], scale: str, out: Path, wish: Wish) -> Iter
             process.terminate()
         code = 128 - code if code < 0 else code
         yield name, code
-        if code >= 128:
-            return
 
 
 def _waited(process: subprocess.Popen) -> int | None:

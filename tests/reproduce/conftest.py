@@ -18,7 +18,8 @@ COMPILE_SECONDS, RUN_SECONDS = 2.0, 3.0  # of every made-up chunk
 class MadeUp:
     """Stands for `jaxrl.sweep.run.run`: a lane's curve of the metric "return" is `curve(lane, iterations)`.
 
-    Every program is one chunk. `asked` keeps the specs, `trained` the lanes that were not committed before.
+    Every program is one chunk. A lane that is `bad` has the status "diverged" and a metric that stays finite.
+    `asked` keeps the specs, `trained` the lanes that were not committed before.
     """
 
     def __init__(self, curve, bad=lambda lane: False, stops=lambda spec: False):
@@ -41,7 +42,6 @@ class MadeUp:
         count = np.arange(1, iterations(program) + 1)
         curves = np.array([self.curve(lane, count) for lane in lanes], np.float32)
         bad = [self.bad(lane) for lane in lanes]
-        curves[bad, len(count) // 2 :] = np.nan
         return store.Chunk(
             program=program,
             lanes=[{"lane": lane.id, "seed": lane.seed, "values": lane.values, "status": "diverged" if broken else "ok",

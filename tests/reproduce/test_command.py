@@ -175,20 +175,16 @@ def test_all_ends_with_what_was_ended_and_goes_on_with_it(child, three, capsys, 
     assert [line.split()[3] for line in called()] == ["a", "b", "b", "c"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_is_passed_on_and_the_child_may_save(child, three, tmp_path, number, code):
-    """As a terminal's Ctrl-C comes: to the parent, while a child takes a second to save."""
-    body = f"""
-def save(number, frame):
-    time.sleep(1.0)
-    (folder / "saved").touch()
-    sys.exit(128 + number)
-signal.signal({int(number)}, save)
-(folder / "ready").touch()
+@pytest.fixture
+def begun(child, three, tmp_path):
+    """Starts `--all` in a group of its own, as a terminal does, with a child that runs `body`; waits until it does."""
+
+    def start(body):
+        child(body + """
+(folder / "ready").write_text("yes")
 if name == "a": time.sleep(60)
-"""
-    child(body)
-    driver = f"""
+""")
+        driver = f"""
 import pathlib, sys, types
 from jaxrl import cli
 from jaxrl.reproduce import catalogue, reproduce
@@ -196,17 +192,50 @@ catalogue.folder = lambda: pathlib.Path({str(catalogue.folder())!r})
 reproduce.sys = types.SimpleNamespace(executable={str(tmp_path / "child")!r})
 sys.exit(cli.main(["reproduce", "--all", "--out", "out"]))
 """
-    environment = {**os.environ, "PYTHONPATH": str(record.signatures.PACKAGE.parent)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", driver], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    while not (tmp_path / "out/a-cpu/ready").exists() and process.poll() is None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", driver], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": str(record.signatures.PACKAGE.parent)}, start_new_session=True,
+        )  # fmt: skip
+        seen(tmp_path / "out/a-cpu/ready", process)
+        return process
+
+    return start
+
+
+def seen(file, process):
+    """Wait until a file has something in it."""
+    while not (file.exists() and file.read_text()) and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(number)
+    return file.read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_passed_on_and_the_child_may_save(begun, tmp_path, number, code):
+    """As a terminal's Ctrl-C comes: to the whole group, while a child takes a second to save and must be told once."""
+    process = begun(f"""
+def save(number, frame):
+    signal.signal(number, signal.SIG_DFL)
+    time.sleep(1.0)
+    (folder / "saved").touch()
+    sys.exit(128 + number)
+signal.signal({int(number)}, save)
+""")
+    os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert (tmp_path / "out/a-cpu/saved").exists() and not (tmp_path / "out/b-cpu").exists()
     assert "interrupted at a: run the same command again" in said and "Traceback" not in said
+
+
+def test_a_second_signal_leaves_no_child_behind(begun, tmp_path):
+    process = begun("""
+signal.signal(signal.SIGINT, lambda number, frame: (folder / "told").write_text("once"))
+""")
+    os.killpg(process.pid, signal.SIGINT)
+    seen(tmp_path / "out/a-cpu/told", process)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=30)  # until both have closed their output; the child would sleep for 60 s
+    assert process.returncode == 130 and "Traceback" not in said, said
 
 
 def test_a_signal_between_two_claims_begins_no_other(child, three):

@@ -134,13 +134,17 @@ def test_a_floor_that_is_no_proportion_decides_nothing(change):
     assert found.verdict == "undecided" and np.isnan(found.estimate[1:]).all()
 
 
+@pytest.mark.parametrize(("first", "second"), [(14, 16), (14, 9), (0, 0), (3, 12)])
+def test_the_bounds_of_the_second_proportion_are_scaled_as_it_is(first, second):
+    """Newcombe's bounds of a weighted difference."""
+    (l1, u1), (l2, u2), p, q = wilson_bounds(first, 16), wilson_bounds(second, 16), first / 16, second / 16
+    found = interval(coins(first, 16), coins(second, 16), 0.9)
+    assert found.value == pytest.approx(p - 0.9 * q)
+    assert found.low == pytest.approx(found.value - math.hypot(p - l1, 0.9 * (u2 - q)))
+    assert found.high == pytest.approx(found.value + math.hypot(u1 - p, 0.9 * (q - l2)))
+
+
 def test_a_share_of_a_proportion_has_a_width_also_where_all_seeds_agree():
-    """Newcombe's bounds of a weighted difference: those of the second arm are scaled as it is."""
-    (l1, _), (l2, _) = wilson_bounds(14, 16), wilson_bounds(16, 16)
-    found = interval(coins(14, 16), coins(16, 16), 0.9)
-    assert found.value == pytest.approx(14 / 16 - 0.9)
-    assert found.low == pytest.approx(found.value - (14 / 16 - l1))
-    assert found.high == pytest.approx(found.value + math.hypot(wilson_bounds(14, 16)[1] - 14 / 16, 0.9 * (1 - l2)))
     assert judged(GAIN._replace(share=0.9), coins(2, 2), coins(2, 2)).verdict == "undecided"
 
 
