@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxrl.cli import execute
+from jaxrl.executors.execute import execute
 from jaxrl.spec.spec import spec
 
 OUT = Path("results/deepsea_bonuses")

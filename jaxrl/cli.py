@@ -1,32 +1,28 @@
 """The command line. Everything a user can mistype is refused here, before jax is imported."""
 
 import ast
-import contextlib
 import dataclasses
-import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxrl import display, listing, trackers
+from jaxrl import disk, listing, trackers
 from jaxrl.devices import prepare_jax
 from jaxrl.errors import UserError
 from jaxrl.executors import ray_cluster
-from jaxrl.executors.hosts import HEARTBEAT, Wanted, run_share, wanted
-from jaxrl.executors.signals import Told, listening
+from jaxrl.executors.execute import execute
+from jaxrl.executors.hosts import HEARTBEAT, wanted
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed
 from jaxrl.spec.fields import CONFIG, Field, agent_fields
-from jaxrl.spec.settings import Spec
 from jaxrl.spec.spec import load_toml, spec
 from jaxrl.spec.tables import MAX_SEED, parse_seeds
-from jaxrl.sweep import trials, tune
 
 AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
 TRACK = f"also write the curves to these, as the run goes: {', '.join(trackers.CATALOGUE)}"
@@ -200,7 +196,7 @@ def calibrate(
     walks = parse_seeds(seeds)
     for bonus in bonuses:
         parse(bonus)
-    _make_writable(out)
+    disk.check_writable(out)
     prepare_jax(os.environ)
     from jaxrl import calibrate as calibration
 
@@ -245,75 +241,11 @@ def reproduce(
         raise UserError("reproduce: --record keeps what was measured, and at the scale smoke nothing is")
     if claim:
         catalogue.path(claim)
-    _make_writable(out)
+    disk.check_writable(out)
     prepare_jax(os.environ)
-    return _reproduce_all(scale, out, record) if all else _reproduce_one(claim, scale, out, record)
+    from jaxrl.reproduce import command
 
-
-def _reproduce_one(claim: str, scale: str, out: Path, record: bool) -> int:
-    from jaxrl.reproduce import record as records
-    from jaxrl.reproduce import report, reproduce
-    from jaxrl.reproduce.lab import Stopped
-
-    shown = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
-
-    def on_event(event: dict) -> None:
-        if event["kind"] in ("begin", "chunk"):
-            wish.saving = event["kind"] == "begin"
-        if event["kind"] in ("note", "progress"):
-            shown(event)
-
-    number = 0
-    with listening() as wish:
-        try:
-            found = reproduce.reproduce(claim, scale, out, stop=wish, on_event=on_event)
-        except (Told, Stopped):
-            number = wish.number
-        finally:
-            shown({"kind": "end"})
-    if number:
-        print(f"interrupted: run the same command again to go on from what is in {out}")
-        return 128 + number
-    earlier = records.read(claim, scale)
-    folder = reproduce.place(claim, scale, out)
-    print(report.page(claim, found))
-    for row in found.get("planted", ()):
-        print(f"planted data, {row['says']}: reproduced in {row['null_reproduced']:.1%} of null data "
-              f"and in {row['effect_reproduced']:.0%} of effects")  # fmt: skip
-    if earlier:
-        print(f"recorded before, at commit {str(earlier['commit'])[:10]}: {earlier['verdict']}")
-    print(f"{claim}: {found['verdict']}; figure, table and record: {folder / 'figure.png'}, claim.md, record.json")
-    if record:
-        print(f"kept in {records.write(claim, scale, found)}")
-    return 0
-
-
-def _reproduce_all(scale: str, out: Path, record: bool) -> int:
-    from jaxrl.reproduce import catalogue, report, reproduce
-    from jaxrl.reproduce import record as records
-
-    names, failed = catalogue.names(), []
-    with listening() as wish:
-        try:
-            for name, code in reproduce.measure_all(names, scale, out, wish):
-                if code >= 128:
-                    print(f"interrupted at {name}: run the same command again to go on")
-                    return code
-                if code:
-                    failed.append(name)
-                elif record and (found := reproduce.kept(name, scale, out)):
-                    records.write(name, scale, found)
-        except Told as told:
-            print("interrupted: run the same command again to go on")
-            return 128 + told.number
-    done = {name: found for name in names if name not in failed and (found := reproduce.kept(name, scale, out))}
-    page = out / f"report-{scale}.html"
-    page.write_text(report.html(done), encoding="utf-8")
-    print("\n".join(f"{name:24} {found['verdict']}" for name, found in done.items()))
-    print(f"report: {page}")
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return command.every(scale, out, record) if all else command.one(claim, scale, out, record)
 
 
 def watch(
@@ -435,84 +367,6 @@ def launch(
     return 0
 
 
-def execute(
-    made: Spec,
-    out: Path,
-    at_once: int | None = None,
-    track: Sequence[str] = (),
-    place: Wanted | None = None,
-    on_ray: ray_cluster.Wanted | None = None,
-) -> int:
-    """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code.
-
-    `place` says where this process is among others that run the same spec, `on_ray` which Ray cluster runs it.
-    """
-    if place and on_ray:
-        raise UserError("--executor ray and --hosts exclude each other: Ray has its own hosts")
-    if at_once is not None and at_once < 1:
-        raise UserError(f"at_once = {at_once}: must be at least 1")
-    trackers.check(track)
-    if made.optuna:
-        tune.check_installed()
-        if place:
-            raise UserError("a study of [optuna] is run by one process: leave --hosts out")
-    _make_writable(out)
-    if on_ray is None:  # else every worker does, for its own machine
-        prepare_jax(os.environ)
-    # Only from here on is jax imported.
-    show = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
-    kept: list[int] = []
-
-    def on_event(event: dict) -> None:
-        if event["kind"] == "chunk":
-            kept.append(event["lanes"])
-        if event["kind"] in ("begin", "chunk"):
-            wish.saving = event["kind"] == "begin"
-        show(event)
-        follow(event)
-
-    number = 0  # of the signal that ended it
-    with listening() as wish:
-        try:
-            run, connection = _executor(on_ray, made, show)
-            with trackers.tracking(track, out, show) as follow, connection:
-                start = lambda points: run(points, out, at_once=at_once, stop=wish, on_event=on_event)
-                if made.optuna:
-                    tried = tune.tune(made, out, start, on_event)
-                    number = wish.number
-                elif place:
-                    number = run_share(place, made, out, at_once, wish, on_event)
-                else:
-                    number = wish.number if start(made).stopped else 0
-        except Told as told:
-            number = told.number
-        finally:
-            show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
-    if number:
-        print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
-        print("run the same command again to go on")
-        return 128 + number
-    from jaxrl import results
-
-    if made.optuna:
-        print(trials.text(tried, made.optuna, made.seeds))
-    else:
-        print(results.table.text(results.summary(results.lanes(out))))
-    return 0
-
-
-def _executor(on_ray: ray_cluster.Wanted | None, made: Spec, show: Callable[[dict], None]) -> tuple[Callable, Any]:
-    """What runs a spec, and what to hold open around all its calls, which are many where points are searched."""
-    if on_ray is None:
-        from jaxrl.sweep.run import run
-
-        return run, contextlib.nullcontext()
-    import jaxrl.executors.ray
-
-    connection = ray_cluster.connected(on_ray.address, show) if made.optuna else contextlib.nullcontext()
-    return functools.partial(jaxrl.executors.ray.run, **on_ray._asdict()), connection
-
-
 def _agent_named_in(arguments: Sequence[str]) -> str:
     """The value of --agent, needed before the flags are known, because the agent decides which there are."""
     for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -548,16 +402,6 @@ def _pairs(flag: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             found[name] = text
     return found
-
-
-def _make_writable(out: Path) -> None:
-    probe = out / f".writable-{os.getpid()}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"out = {str(out)!r} cannot be written: {error.strerror}") from None
 
 
 def _existing(directory: Path) -> None:

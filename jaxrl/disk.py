@@ -1,8 +1,10 @@
-"""Files that are on the disk when a function returns, as results and checkpoints need it before they get their name."""
+"""The disk: where results may go, and files that are on it when a function returns, before they get their name."""
 
 import os
 import shutil
 from pathlib import Path
+
+from jaxrl.errors import UserError
 
 
 def write(path: Path, content: bytes) -> None:
@@ -26,3 +28,14 @@ def refusal(path: Path, error: OSError) -> str:
     """Why the disk refused to write below `path`, with the bytes that are free there."""
     existing = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
     return f"{error.strerror or error} ({shutil.disk_usage(existing).free} bytes free)"
+
+
+def check_writable(out: Path) -> None:
+    """Make a directory of results; raises UserError where nothing can be written in it."""
+    probe = out / f".writable-{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"out = {str(out)!r} cannot be written: {error.strerror}") from None

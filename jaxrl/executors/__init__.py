@@ -1,1 +1,1 @@
-"""Executors: what runs a spec beyond `jaxrl.sweep.run`, which each of them calls: hosts, a Ray cluster, Kubernetes."""
+"""Executors: where and how a spec runs beyond `jaxrl.sweep.run`, which each calls: here, hosts, Ray, Kubernetes."""

@@ -21,6 +21,7 @@ from jaxrl import cli
 from jaxrl.errors import UserError
 from jaxrl.executors import ray as executor
 from jaxrl.executors import ray_cluster, ray_worker
+from jaxrl.executors.execute import execute
 from jaxrl.executors.ray_cluster import Wanted, Workers, wanted
 from jaxrl.executors.ray_tasks import Expected, merged
 from jaxrl.executors.ray_worker import Errand, Home
@@ -124,7 +125,7 @@ def test_without_ray_one_line_names_the_command_that_installs_it(monkeypatch):
 
 def test_hosts_and_ray_exclude_each_other(tmp_path):
     with pytest.raises(UserError, match="exclude each other"):
-        cli.execute(spec(**SMALL), tmp_path, place=object(), on_ray=Wanted())
+        execute(spec(**SMALL), tmp_path, place=object(), on_ray=Wanted())
 
 
 def test_an_address_where_nothing_answers_is_refused_before_ray_is_imported(tmp_path):

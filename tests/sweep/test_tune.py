@@ -15,6 +15,7 @@ from searches import SPACE, Bowl, height, search
 import jaxrl.sweep.study
 from jaxrl import cli
 from jaxrl.errors import UserError
+from jaxrl.executors.execute import execute
 from jaxrl.results import lanes as lane_table
 from jaxrl.results import store
 from jaxrl.spec.spec import spec
@@ -66,7 +67,7 @@ def test_a_batch_shares_one_chunk_and_the_command_reports_it(tiny_spec, tmp_path
     """The whole way, with the real executor."""
     space = {"coef": {"low": 0.1, "high": 10.0, "log": True}, "discount": {"low": 0.9, "high": 0.99}}
     made = tiny_spec(seeds=2, optuna={"trials": 2, **space})
-    assert cli.execute(made, tmp_path) == 0
+    assert execute(made, tmp_path) == 0
     (chunk,) = store.chunks(tmp_path)
     assert len(chunk["lanes"]) == 4
     printed = capsys.readouterr().out
@@ -75,7 +76,7 @@ def test_a_batch_shares_one_chunk_and_the_command_reports_it(tiny_spec, tmp_path
     for trial in tune(made, tmp_path, run=None):
         assert trial.value == pytest.approx(values[trial.point["coef"]], abs=1e-6)
         assert f" {trial.point['coef']:.4g} " in printed
-    assert cli.execute(made, tmp_path) == 0
+    assert execute(made, tmp_path) == 0
     assert capsys.readouterr().out == printed[printed.index("trial  ") :]
 
 
