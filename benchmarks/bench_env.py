@@ -25,7 +25,7 @@ PAIRS = {
     "deepsea": ("DeepSea-bsuite", "native:gymnax:DeepSea-bsuite", ENVS, 1024),
     "cartpole": ("CartPole-v1", "native:gymnax:CartPole-v1", ENVS, 1024),
 }
-# Fewer, and once: 1,024 worlds of Craftax at every step take more than a quarter of an hour.
+# Fewer environments, and once: with 1,024 of Craftax the row had not ended after a quarter of an hour.
 SLOW = {"craftax-resets": ("craftax/Classic-Symbolic", "eager:craftax/Classic-Symbolic", 64, 64)}
 BOUNDS = {"doorkey-navix": 1.0, "doorkey-xminigrid": 1.0, "multiroom": 1 / 3}
 ARGUMENTS: dict[str, dict[str, Any]] = {"DeepSea-bsuite": {"size": 20}}

@@ -8,7 +8,7 @@ Protocol  Craftax-Classic-Symbolic, whose reward is 1 for each of 22 achievement
 Run       jaxrl reproduce craftax-negative --scale gpu
 Departs   Craftax-Classic for Craftax, 5e6 steps a seed instead of 1e9. The cpu scale gives each seed 82,000 steps:
           PPO gets 3.2 of 22 by then, so that "no gain" says little of a longer run. The smoke scale is two programs
-          of two lanes; it takes as long as their compilation, minutes instead of seconds.
+          of two lanes; it takes as long as their compilation, a minute or more.
 """
 
 from jaxrl.reproduce import Difference

@@ -3,8 +3,8 @@
 Paper     Henaff, Jiang and Raileanu 2023 (arXiv:2306.03236), sections 3.1 to 3.3: success against |C|.
 Claim     In one world for ever a count over the lifetime finds the end of a corridor that a count over the episode does
           not; where each episode has a new world it is the other way round; the product does as well as the better.
-Protocol  Corridors(5, 12), 17 steps an episode, enough for one corridor, and ContextRooms, |C| worlds, new ones where
-          |C| = 0; all is seen, whitened. Bonuses count the agent's position (psi of the paper). PPO, two critics, the
+Protocol  Corridors(5, 12), 17 steps an episode, enough for one corridor, and ContextRooms, of |C| worlds or always
+          a new one; all is seen, whitened. Bonuses count the agent's position (psi of the paper). PPO, two critics, the
           bonus's return non-episodic. Success: mean return of the greedy policy over 64 episodes at the end of
           training. The coefficient is chosen for each bonus and each |C|. Sizes were cut once more after a first run
           (163,840 steps in ContextRooms) took 13 minutes instead of 12; |C| = 10 came last and decides nothing.

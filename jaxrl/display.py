@@ -1,9 +1,15 @@
 """The events of a run as lines or, on a terminal, above a progress bar."""
 
+import sys
 import time
 from collections.abc import Callable
 
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+def fitting() -> Callable[[dict], None]:
+    """Shows events as standard output allows."""
+    return on_terminal() if sys.stdout.isatty() else in_lines()
 
 
 def in_lines() -> Callable[[dict], None]:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,13 @@ def execute(
     if on_ray is None:  # else every worker does, for its own machine
         prepare_jax(os.environ)
     # Only from here on is jax imported.
-    show = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
+    show = display.fitting()
     kept: list[int] = []
 
     def on_event(event: dict) -> None:
         if event["kind"] == "chunk":
             kept.append(event["lanes"])
-        if event["kind"] in ("begin", "chunk"):
-            wish.saving = event["kind"] == "begin"
+        wish.follow(event)
         show(event)
         follow(event)
 

@@ -24,6 +24,11 @@ class Wish:
     def __call__(self) -> bool:
         return self.number != 0
 
+    def follow(self, event: dict) -> None:
+        """Of a run: there is something to save from the moment that a chunk begins until it is committed."""
+        if event["kind"] in ("begin", "chunk"):
+            self.saving = event["kind"] == "begin"
+
     def hear(self, number: int, frame: object) -> None:
         again, self.number = self.number != 0, self.number or number
         if again or not self.saving:

@@ -11,11 +11,10 @@ from jaxrl.reproduce.lab import Stopped
 
 def one(claim: str, scale: str, out: Path, keep: bool) -> int:
     """Measure a claim, print its page and, with `keep`, put its record into experiments/records."""
-    shown = display.on_terminal() if sys.stdout.isatty() else display.in_lines()
+    shown = display.fitting()
 
     def on_event(event: dict) -> None:
-        if event["kind"] in ("begin", "chunk"):
-            wish.saving = event["kind"] == "begin"
+        wish.follow(event)
         if event["kind"] in ("note", "progress"):
             shown(event)
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl.reproduce import catalogue
 
-PATIENCE = 900  # seconds for what takes twenty on a quiet machine, and minutes of compiling for Craftax
+PATIENCE = 900  # seconds for what takes twenty on a quiet machine, and a minute of compiling Craftax
 
 
 @pytest.mark.claims
