@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from jaxrl.reproduce.record import estimate_of, panels_of
 from jaxrl.reproduce.verdict import mean
 from jaxrl.results.plot import COLOURS, DASHES
+from jaxrl.results.values import shown
 
 VERDICT_COLOURS = {"reproduced": "#009E73", "refuted": "#D55E00", "undecided": "0.45"}
 WIDTH = 10.5  # inches
@@ -73,7 +74,7 @@ def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> 
         _dots(axis, panel, looks)
         return
     along = panel.stack(place=places) if len(places) > 1 else panel.rename({places[0]: "place"})
-    ticks = [", ".join(map(_text, value)) if isinstance(value, tuple) else _text(value)
+    ticks = [", ".join(map(shown, value)) if isinstance(value, tuple) else shown(value)
              for value in along["place"].values.tolist()]  # fmt: skip
     x, arms = np.arange(len(ticks)), panel["arm"].values
     joined = len(ticks) > 1 and panel[places[-1]].dtype.kind in "iuf"  # a line between two words would mean nothing
@@ -142,7 +143,3 @@ def line(one: Mapping[str, Any]) -> str:
 def _mean(values: xr.DataArray):
     found = values.values[~np.isnan(values.values)].astype(float)
     return mean(found) if len(found) else (np.nan, np.nan, np.nan)
-
-
-def _text(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

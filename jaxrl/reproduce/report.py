@@ -13,6 +13,7 @@ from jaxrl.reproduce.figure import corner, figure, line
 from jaxrl.reproduce.record import changed, panels_of, read
 from jaxrl.reproduce.verdict import mean
 from jaxrl.results.report import STYLE
+from jaxrl.results.values import shown
 
 BEGIN, END = "<!-- claims: written by `make claims` -->", "<!-- end of claims -->"
 
@@ -57,8 +58,8 @@ def readme_table(scale: str = "cpu") -> str:
         verdict, stale = state(name, scale)
         measured = "<br>".join(f"{line(one)}" for one in found["differences"]) if found else ""
         cost = f"{found['steps'] / 1e6:.1f}M steps, {found['seconds'] / 60:.0f} min" if found else ""
-        shown = f"[`{name}`](experiments/{name.replace('-', '_')}.py) {catalogue.title(name)}"
-        rows.append(_row(shown, f"**{verdict}**{' (stale)' if stale else ''}", measured, cost))
+        linked = f"[`{name}`](experiments/{name.replace('-', '_')}.py) {catalogue.title(name)}"
+        rows.append(_row(linked, f"**{verdict}**{' (stale)' if stale else ''}", measured, cost))
     return "\n".join([BEGIN, *rows, END])
 
 
@@ -92,11 +93,8 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _said(choice: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_number(value)}" for key, value in choice.items())
+    return ", ".join(f"{key} {shown(value)}" for key, value in choice.items())
 
-
-def _number(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _row(*cells: str) -> str:

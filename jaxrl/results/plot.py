@@ -17,7 +17,8 @@ from matplotlib.ticker import EngFormatter
 
 from jaxrl.errors import UserError, unknown
 from jaxrl.results import stats
-from jaxrl.results.query import final
+from jaxrl.results.query import final, swept_names
+from jaxrl.results.values import shown
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", ":", "-.")
@@ -59,7 +60,7 @@ def learning_curves(
     figure.supylabel(f"{_title(metric).lower()} ({dataset[metric].attrs['units']})", fontsize=10)
     if hue:
         handles = [Line2D([], [], lw=1.8, **_style(number)) for number in range(dataset.sizes[hue])]
-        _legend(figure, handles, hue, [_text(value) for value in dataset[hue].values])
+        _legend(figure, handles, hue, [shown(value) for value in dataset[hue].values])
     return _signed(figure, dataset)
 
 
@@ -77,7 +78,7 @@ def points(dataset: xr.Dataset, metric: str = "eval_return", rng=0, level: float
     for axis, name in zip(axes, names, strict=True):
         here = dataset[name].values
         if not np.issubdtype(here.dtype, np.number):
-            here = np.array([_text(one) for one in here])
+            here = np.array([shown(one) for one in here])
         elif (here > 0).all() and here.max() > 30 * here.min():
             axis.set_xscale("log")
         axis.errorbar(here, value, (value - low, high - value), fmt="o", ms=4, lw=1, color=COLOURS[0], alpha=0.8)
@@ -110,7 +111,7 @@ def success_bars(dataset: xr.Dataset, metric: str = "solved", hue: str | None = 
                 axis.plot(x, rate.value, "o", ms=5, mec="0.15", mfc=_style(number)["color"], clip_on=False)
                 axis.text(x, rate.high + 0.02, f"{seeds.sum():.0f}/{len(seeds)}", ha="center", va="bottom", fontsize=7)
         axis.set_xticks(range(dataset.sizes[ticks]) if ticks else [0])
-        axis.set_xticklabels([_text(value) for value in dataset[ticks].values] if ticks else [""])
+        axis.set_xticklabels([shown(value) for value in dataset[ticks].values] if ticks else [""])
         axis.set_ylim(0, 1.12)
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axis.set_title(_label(dataset, panel), fontsize=10)
@@ -118,7 +119,7 @@ def success_bars(dataset: xr.Dataset, metric: str = "solved", hue: str | None = 
     figure.supylabel("fraction of seeds", fontsize=10)
     if hue:
         handles = [Line2D([], [], lw=6, color=_style(number)["color"]) for number in range(dataset.sizes[hue])]
-        _legend(figure, handles, hue, [_text(value) for value in dataset[hue].values])
+        _legend(figure, handles, hue, [shown(value) for value in dataset[hue].values])
     return _signed(figure, dataset)
 
 
@@ -138,8 +139,8 @@ def coefficient_heatmap(dataset: xr.Dataset, metric: str = "eval_return", x: str
             dark = not np.isnan(value) and (value - low) / ((high - low) or 1) < 0.55
             written = "-" if np.isnan(value) else f"{value:.3g}"
             axis.text(column, row, written, ha="center", va="center", color="white" if dark else "black", fontsize=9)
-        axis.set_xticks(range(dataset.sizes[x]), [_text(value) for value in dataset[x].values])
-        axis.set_yticks(range(dataset.sizes[y]), [_text(value) for value in dataset[y].values])
+        axis.set_xticks(range(dataset.sizes[x]), [shown(value) for value in dataset[x].values])
+        axis.set_yticks(range(dataset.sizes[y]), [shown(value) for value in dataset[y].values])
         axis.grid(False)
         axis.set_title(_label(dataset, panel), fontsize=10)
     figure.colorbar(image, ax=list(axes), label=f"{_title(metric).lower()} ({dataset[metric].attrs['units']})")
@@ -184,7 +185,7 @@ def _require(dataset, metric, name) -> None:
 
 def _swept(dataset) -> list[str]:
     """Swept names that the reader has not pinned to one value with ``sel``."""
-    return [name for name in dataset.attrs["swept"] if name in dataset.dims]
+    return [name for name in swept_names(dataset) if name in dataset.dims]
 
 
 def _panels(dataset, taken) -> list[dict]:
@@ -201,7 +202,7 @@ def _panels(dataset, taken) -> list[dict]:
 def _aside(dataset, panel: dict) -> dict:
     """Where lanes stand to which the panel's fields do not apply: the missing value comes first. Or `panel`."""
     first = {name: dataset[name].values[0] for name in panel}
-    return {name: 0 if _text(first[name]) == "none" else position for name, position in panel.items()}
+    return {name: 0 if shown(first[name]) == "none" else position for name, position in panel.items()}
 
 
 def _along(array, name):
@@ -264,13 +265,13 @@ def _legend(figure, handles, title, labels) -> None:
 
 def _signed(figure: Figure, dataset: xr.Dataset) -> Figure:
     """Write into the corner what the figure was made from."""
-    seeds, diverged = dataset["seed"].values, len(dataset.attrs["diverged"])
+    seeds, diverged = dataset["seed"].values, len(dataset.attrs["diverged"].split())
     codes = np.atleast_1d(dataset["code"] if "code" in dataset.coords else dataset.attrs["code"]).tolist()
-    commits = [" ".join([commit[:10], *commit.split()[1:]]) for commit in dataset.attrs["commits"]]
-    pinned = {name: dataset[name].item() for name in dataset.attrs["swept"] if name not in dataset.dims}
+    commits = [" ".join([commit[:10], *commit.split()[1:]]) for commit in dataset.attrs["commits"].split(", ")]
+    pinned = {name: dataset[name].item() for name in swept_names(dataset) if name not in dataset.dims}
     parts = [
         dataset.attrs.get("env"),
-        *(f"{name} = {_text(value)}" for name, value in pinned.items()),
+        *(f"{name} = {shown(value)}" for name, value in pinned.items()),
         f"{len(seeds)} seeds ({seeds.min()} to {seeds.max()})",
         f"diverged lanes left out: {diverged}" if diverged else None,
         f"code {', '.join(code[:10] for code in codes)}",
@@ -286,10 +287,4 @@ def _title(metric: str) -> str:
 
 
 def _label(dataset: xr.Dataset, panel: dict) -> str:
-    return ", ".join(f"{name} = {_text(dataset[name].values[position])}" for name, position in panel.items())
-
-
-def _text(value) -> str:
-    if isinstance(value, float | np.floating):
-        return "none" if np.isnan(value) else f"{value:.4g}"
-    return str(value) or "none"
+    return ", ".join(f"{name} = {shown(dataset[name].values[position])}" for name, position in panel.items())

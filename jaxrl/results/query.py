@@ -2,7 +2,7 @@
 
 Never mixed: within a directory the code fingerprint committed last is read and the lanes of others are counted in a
 warning; between directories a difference of code becomes a dimension like any other. Diverged lanes are left out of
-``curves`` and named in ``attrs["diverged"]``; ``lanes`` and ``sql`` show every lane with its status.
+``curves`` and named in ``attrs["diverged"]``, by id; ``lanes`` and ``sql`` show every lane with its status.
 """
 
 import json
@@ -34,6 +34,7 @@ SPARSE = 8  # ours: cells of a grid for each point in it, beyond which the point
 def lanes(*directories) -> pd.DataFrame:
     """One row per lane: id, seed, status, provenance, every static field and value, last measured value of each metric.
 
+    `directories` are one or several, or a list of them, here and below.
     A metric is called "final_" + its name, and is NaN for a diverged lane. A field is NaN where it does not apply.
     """
     return _load(directories)[0]
@@ -114,11 +115,12 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
     dataset.coords["steps"] = _steps(xr.DataArray(steps, coordinates, dims))
     dataset["iteration"].attrs = {"units": "iterations", "description": "one rollout and one update each"}
     dataset.attrs = {
-        **{name: frame[name].dropna().iloc[0] for name in fields(frame) if name not in {*names, *varied}},
-        "swept": names,
-        "diverged": diverged,
-        "commits": sorted({f"{commit or 'unknown'}{' (dirty)' if dirty else ''}"
-                           for commit, dirty in zip(frame["commit"], frame["dirty"], strict=True)}),
+        # Numbers and text alone, because netCDF has no flags of NumPy's and no lists.
+        **{name: _plain(frame[name].dropna().iloc[0]) for name in fields(frame) if name not in {*names, *varied}},
+        "swept": ", ".join(names),
+        "diverged": " ".join(diverged),
+        "commits": ", ".join(sorted({f"{commit or 'unknown'}{' (dirty)' if dirty else ''}"
+                           for commit, dirty in zip(frame["commit"], frame["dirty"], strict=True)})),
     }  # fmt: skip
     return dataset
 
@@ -140,8 +142,8 @@ def paired(
     """
     if metric not in dataset:
         raise unknown("metric", metric, map(str, dataset.data_vars))
-    if dim not in dataset.attrs["swept"]:
-        raise unknown("swept name", dim, dataset.attrs["swept"])
+    if dim not in swept_names(dataset):
+        raise unknown("swept name", dim, swept_names(dataset))
     for value in (first, second):
         if value not in dataset[dim].values:
             raise UserError(f"{dim} = {value!r} is not among {dataset[dim].values.tolist()}")
@@ -164,6 +166,11 @@ def fields(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame if name not in reserved and not name.startswith(FINAL)]
 
 
+def swept_names(dataset: xr.Dataset) -> list[str]:
+    """The swept names of a ``curves`` dataset, in the order of its dims."""
+    return list(filter(None, dataset.attrs["swept"].split(", ")))
+
+
 def swept(frame: pd.DataFrame) -> list[str]:
     """Fields that take more than one value over a ``lanes`` frame; where a field does not apply is not a value."""
     return [name for name in fields(frame) if frame[name].nunique() > 1]
@@ -180,6 +187,7 @@ def _axes(frame: pd.DataFrame, varied: list[str]) -> tuple[list[str], dict[str, 
 
 def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
     """The ``lanes`` frame and the ``metrics`` table of all directories; a lane committed twice is read once."""
+    directories = [one for entry in directories for one in (entry if isinstance(entry, list | tuple) else [entry])]
     if not directories:
         raise UserError("name at least one results directory")
     rows: list[dict] = []
@@ -227,6 +235,10 @@ def _one_code(directory) -> list[dict]:
         warnings.warn(f"{directory} holds {old} lanes of earlier versions of {', '.join(newest)}: leaving them out",
                       stacklevel=4)  # fmt: skip
     return current
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _flat(program: dict, prefix: str = "") -> dict:

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from jaxrl.errors import UserError
 from jaxrl.metrics import METRICS
 from jaxrl.results import plot
-from jaxrl.results.query import curves, fields, lanes, swept
+from jaxrl.results.query import curves, fields, lanes, swept, swept_names
 from jaxrl.results.store import chunks, unfinished
 from jaxrl.results.table import readable, summary
+from jaxrl.results.values import shown
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #5b636d; --line: #d6dae0; --band: #f4f6f8;
@@ -57,7 +58,7 @@ def write_report(*directories, out) -> Path:
 
 def figures(dataset: xr.Dataset) -> dict[str, Figure]:
     """Every figure that the measured metrics allow, by file name: solved, learning curves, heat map; or every point."""
-    names = dataset.attrs["swept"]
+    names = swept_names(dataset)
     measured = [name for name in ("eval_return", "coverage", "return", "solved")
                 if name in dataset and dataset[name].notnull().any()]  # fmt: skip
     if names == ["point"]:
@@ -151,7 +152,7 @@ def _programs(manifests: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
         row["lanes"] += len(manifest["lanes"])
         for name, seconds in manifest["timing"].items():
             if isinstance(seconds, int | float):
-                row[name] = row.get(name, 0) + seconds
+                row[name] = round(row.get(name, 0) + seconds, 3)
     table = pd.DataFrame(rows.values())
     return table[[name for name in table if name != "program"] + ["program"]]
 
@@ -195,7 +196,7 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 def _entry(value) -> str:
-    text = "-" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = "-" if pd.isna(value) else shown(value)
     return f"<td{' class=text' if len(text) > 40 else ''}>{escape(text)}</td>"
 
 

@@ -1,7 +1,8 @@
 """Statistics over runs: interquartile mean, stratified bootstrap, Wilson, profiles, improvement, paired differences.
 
 Arrays of scores are ``[runs]`` or ``[runs, tasks]``; tasks are strata, so runs are resampled within each task.
-``nan_policy`` is "raise" or "omit". ``rng`` is a seed or a ``numpy.random.Generator``: equal seeds, equal intervals.
+``nan_policy`` is "raise" or "omit". ``rng`` is a seed or a ``numpy.random.Generator``: equal seeds, equal intervals;
+by default the seed is 0.
 Intervals are percentile bootstrap intervals, and NaN where a task has a single run: one run says nothing of spread.
 
 Sources: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (IQM, stratified
@@ -41,7 +42,7 @@ def median(values, axis: int | None = None, nan_policy: str = "raise"):
 
 
 def bootstrap_interval(
-    values, statistic: Callable, rng, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
+    values, statistic: Callable, rng=0, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
 ) -> Estimate:
     """``statistic(values, axis=-1)`` of all values ``[runs, tasks]`` together, resampling runs within each task."""
     tasks = _tasks("values", values, nan_policy)
@@ -69,7 +70,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
 
 
 def performance_profile(
-    scores, thresholds, rng, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
+    scores, thresholds, rng=0, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
 ) -> Estimate:
     """Fraction of runs whose score exceeds each of ``thresholds[K]``, mean over tasks; arrays [K], pointwise band."""
     thresholds = np.atleast_1d(np.asarray(thresholds, float))
@@ -83,7 +84,7 @@ def performance_profile(
 
 
 def probability_of_improvement(
-    x, y, rng, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
+    x, y, rng=0, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
 ) -> Estimate:
     """P(a run of x scores higher than a run of y), ties counting one half, mean over tasks; runs are not paired."""
     x_tasks, y_tasks = _tasks("x", x, nan_policy), _tasks("y", y, nan_policy)
@@ -104,7 +105,7 @@ def probability_of_improvement(
 
 
 def paired_difference(
-    x, y, rng, statistic: Callable = mean, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
+    x, y, rng=0, statistic: Callable = mean, level: float = 0.95, resamples: int = 2000, nan_policy: str = "raise"
 ) -> Estimate:
     """``statistic`` of x - y where row i of both is the same seed; omitting a NaN omits its pair."""
     x, y = np.asarray(x, float), np.asarray(y, float)

@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import uuid
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 
 from jaxrl import disk
-from jaxrl.errors import UserError, unknown
+from jaxrl.errors import MOST_SHOWN, UserError, unknown
 from jaxrl.sweep.plan import chunk_id
 
 SCHEMA = 1
@@ -178,13 +179,23 @@ def read_chunk(path, verify: bool = True) -> Chunk:
 
 
 def load_params(root, lane: str) -> dict[str, np.ndarray]:
-    """Final parameters of one lane under flat "a/b/c" names; raises ``UserError`` for a lane that is not there."""
+    """Final parameters of one lane, by `whole_id`, under flat "a/b/c" names; raises ``UserError`` where it is not."""
     lanes = committed(root)
-    if lane not in lanes:
-        raise unknown("lane", lane, lanes)
+    lane = whole_id(lane, lanes, root)
     manifest = read_manifest(lanes[lane])
     params = safetensors.numpy.load(read_file(lanes[lane], "params.safetensors", manifest))
     return {name: array[manifest["lanes"].index(lane)] for name, array in params.items()}
+
+
+def whole_id(given: str, lanes: Collection[str], root) -> str:
+    """The lane id that begins with `given`; raises ``UserError`` where none of `lanes` does, or several do."""
+    found = [lane for lane in lanes if lane.startswith(given)] if given else []
+    if given in lanes or len(found) == 1:
+        return given if given in lanes else found[0]
+    if found:
+        some = ", ".join(sorted(found)[:MOST_SHOWN])
+        raise UserError(f"lane {given!r} could be any of {len(found)} in {root}: {some}")
+    raise unknown(f"lane in {root}", given, lanes)
 
 
 def _check(chunk: Chunk) -> None:

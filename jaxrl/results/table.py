@@ -6,6 +6,7 @@ import pandas as pd
 from jaxrl.errors import UserError
 from jaxrl.results import stats
 from jaxrl.results.query import FINAL, swept
+from jaxrl.results.values import shown
 
 
 def summary(frame: pd.DataFrame, rng=0, level: float = 0.95) -> pd.DataFrame:
@@ -31,17 +32,17 @@ def text(table: pd.DataFrame) -> str:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A ``summary`` frame with every value and its interval in one column of strings; "-" where there is none."""
-    shown = {name: table[name].map(_number) for name in table.columns[: table.columns.get_loc("seeds")]}
+    columns = {name: table[name].map(_field) for name in table.columns[: table.columns.get_loc("seeds")]}
     rows = table.to_dict("records")
-    shown["seeds"] = table["seeds"].map(str)
-    shown["solved"] = [
+    columns["seeds"] = table["seeds"].map(str)
+    columns["solved"] = [
         "-" if np.isnan(row["solved"]) else f"{row['solved']:.0f}/{row['seeds']}{_interval(row, 'solved')}"
         for row in rows
     ]
-    shown["eval return (IQM)"] = [_number(row["eval_return"]) + _interval(row, "eval_return") for row in rows]
-    shown["coverage (IQM)"] = table["coverage"].map(_number)
-    shown["diverged"] = table["diverged"].map(str)
-    return pd.DataFrame(shown)
+    columns["eval return (IQM)"] = [_number(row["eval_return"]) + _interval(row, "eval_return") for row in rows]
+    columns["coverage (IQM)"] = table["coverage"].map(_number)
+    columns["diverged"] = table["diverged"].map(str)
+    return pd.DataFrame(columns)
 
 
 def _cell(group: pd.DataFrame, rng, level) -> dict:
@@ -64,10 +65,12 @@ def _cell(group: pd.DataFrame, rng, level) -> dict:
     }
 
 
-def _number(value) -> str:
-    if isinstance(value, float):
-        return "-" if np.isnan(value) else f"{value:.4g}"
-    return str(value) if value != "" else "-"
+def _field(value) -> str:
+    return "-" if value == "" or pd.isna(value) else shown(value)
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4g}"
 
 
 def _interval(row: dict, name: str) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.contract import Task
-from jaxrl.errors import UserError, unknown
+from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
 from jaxrl.sweep.lanes import keys_of, lanes_of, packing_for, padded, stacked
@@ -34,6 +34,7 @@ def load_policy(
     """The policy that a lane ended with.
 
     Args:
+        lane: its id, or as much of its beginning as no other lane has.
         objects: the Python environment, bonus and agent of the run by reference, where they cannot be imported (those
             of a script or a notebook).
 
@@ -43,7 +44,7 @@ def load_policy(
     manifest = manifest_of(directory, lane)
     warn_if_foreign(manifest)
     static, lanes = stored_lanes(directory, manifest)
-    values = next(row["values"] for row in lanes if row["lane"] == lane)
+    values = next(row["values"] for row in lanes if row["lane"].startswith(lane))
     program = build(static, objects)
     one = program.make({name: jnp.float32(value) for name, value in values.items()})
     agent = one.greedy if greedy else one.sampling
@@ -141,11 +142,9 @@ def warn_if_foreign(manifest: dict) -> None:
 
 
 def manifest_of(directory: str | Path, lane: str) -> dict:
-    """The manifest of the chunk that holds `lane`; raises UserError naming the nearest lane id."""
+    """The manifest of the chunk with the lane whose id begins with `lane`; UserError where there is not just one."""
     lanes = store.committed(directory)
-    if lane not in lanes:
-        raise unknown(f"lane in {directory}", lane, lanes)
-    return store.read_manifest(lanes[lane])
+    return store.read_manifest(lanes[store.whole_id(lane, lanes, directory)])
 
 
 def _static(value: Any) -> Any:

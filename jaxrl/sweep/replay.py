@@ -28,7 +28,7 @@ def replay(
     """
     manifest = manifest_of(directory, lane)
     static, lanes = stored_lanes(directory, manifest)
-    row = next(row for row in lanes if row["lane"] == lane)
+    row = next(row for row in lanes if row["lane"].startswith(lane))
     program = build(static, objects)
     values = {name: jnp.float32(value) for name, value in row["values"].items()}
     trainer = program.make(values).trainer
@@ -37,7 +37,7 @@ def replay(
     checked = jax.jit(checkify.checkify(trainer.step, errors=checkify.nan_checks)) if debug else None
 
     warn_if_foreign(manifest)
-    said = f"lane {lane}, seed {row['seed']}: " + (
+    said = f"lane {row['lane']}, seed {row['seed']}: " + (
         f"stored as diverged at iteration {last}\n" if row["first_bad_iteration"] else "stored as finite\n"
     )
     state = init(keys_of([row["seed"]])[0])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxrl.results.values import shown
 from jaxrl.spec.draws import Search
 
 
@@ -27,8 +28,8 @@ def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int]) -> str:
     rows = [
         {
             "trial": str(trial.number),
-            **{key: _shown(value) for key, value in trial.point.items()},
-            search.metric: trial.note if trial.value is None else _shown(trial.value),
+            **{key: shown(value) for key, value in trial.point.items()},
+            search.metric: trial.note if trial.value is None else f"{trial.value:.4g}",
         }
         for trial in ranked
     ]
@@ -36,10 +37,10 @@ def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int]) -> str:
     winner = best(trials, search.direction)
     if winner is None:
         return f"{table}\nno trial has a value"
-    point = ", ".join(f"{key} = {_shown(value)}" for key, value in winner.point.items())
+    point = ", ".join(f"{key} = {shown(value)}" for key, value in winner.point.items())
     first = max(seeds) + 1
     return (
-        f"{table}\nbest: trial {winner.number}, {search.metric} = {_shown(winner.value)} at {point}\n"
+        f"{table}\nbest: trial {winner.number}, {search.metric} = {winner.value:.4g} at {point}\n"
         f"It was chosen on the {len(seeds)} seeds of this spec, so its value is not a result: run it on others, "
         f'as in seeds = "{first}:{first + len(seeds)}"'
     )
@@ -51,6 +52,3 @@ def _rank(trial: Trial, direction: str) -> tuple[bool, float]:
         return True, 0.0
     return False, trial.value if direction == "minimize" else -trial.value
 
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,11 +3,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_sweep
+from conftest import ITERATIONS, write_sweep
 
 from jaxrl import results
 from jaxrl.errors import UserError
-from jaxrl.results import stats
+from jaxrl.results import plot, stats
 from jaxrl.results.store import read_chunk, write_chunk
 
 
@@ -25,7 +25,7 @@ def test_curves_put_every_lane_at_its_coordinates(sweep, chunk):
 
 def test_curves_say_what_was_swept_fixed_and_measured(sweep):
     dataset = results.curves(sweep)
-    assert dataset.attrs["swept"] == ["bonus", "coef"]
+    assert dataset.attrs["swept"] == "bonus, coef"
     assert dataset.attrs["env"] == "DeepSea-bsuite" and dataset.attrs["env_args.size"] == 16
     assert dataset.attrs["hidden"] == "[64, 64]" and dataset.attrs["budget"] == 40 * 1024
     assert dataset["steps"].dims == ("iteration",) and dataset["steps"].attrs["units"] == "environment steps"
@@ -40,7 +40,7 @@ def test_curves_say_what_was_swept_fixed_and_measured(sweep):
 def test_diverged_lanes_are_named_and_left_out_unless_asked_for(sweep):
     dataset, kept = results.curves(sweep), results.curves(sweep, include_diverged=True)
     bad = {"bonus": "count", "coef": 1.0, "seed": 3}
-    assert dataset.attrs["diverged"] == [dataset["lane"].sel(bad).item()]
+    assert dataset.attrs["diverged"] == dataset["lane"].sel(bad).item()
     assert dataset["status"].sel(bad) == "diverged" and int((dataset["status"] == "ok").sum()) == 47
     assert dataset["return"].sel(bad).isnull().all()
     assert kept["return"].sel(bad)[:17].notnull().all() and kept["return"].sel(bad)[17:].isnull().all()
@@ -64,7 +64,7 @@ def test_points_far_from_a_grid_lie_along_one_dim(tmp_path, chunk):
         write_chunk(tmp_path, chunk("count", (coef,), values={"discount": discount}))
     dataset = results.curves(tmp_path)
     assert dict(dataset["return"].sizes) == {"point": 12, "seed": 3, "iteration": 40}
-    assert dataset.attrs["swept"] == ["point"] and dataset["coef"].dims == ("point",)
+    assert dataset.attrs["swept"] == "point" and dataset["coef"].dims == ("point",)
     pairs = list(zip(dataset["coef"].values, dataset["discount"].values, strict=True))
     np.testing.assert_allclose(sorted(pairs), draws)
     assert (dataset["lane"] != "").all()
@@ -82,10 +82,10 @@ def test_a_field_that_does_not_apply_is_not_a_value(tmp_path, chunk):
     write_chunk(tmp_path, chunk("none"))
     write_chunk(tmp_path, chunk("rnd", values={"rnd.lr": 1e-4}))
     dataset = results.curves(tmp_path)
-    assert dataset.attrs["swept"] == ["bonus"] and dataset.attrs["rnd.lr"] == 1e-4
+    assert dataset.attrs["swept"] == "bonus" and dataset.attrs["rnd.lr"] == 1e-4
     write_chunk(tmp_path, chunk("rnd", values={"rnd.lr": 1e-3}))
     dataset = results.curves(tmp_path)
-    assert dataset.attrs["swept"] == ["bonus", "rnd.lr"]
+    assert dataset.attrs["swept"] == "bonus, rnd.lr"
     np.testing.assert_array_equal(dataset["rnd.lr"], [np.nan, 1e-4, 1e-3])
     there = (dataset["lane"] != "").all("seed")
     np.testing.assert_array_equal(there, [[True, False, False], [False, True, True]])
@@ -115,7 +115,7 @@ def test_directories_come_together_when_a_field_sets_them_apart(tmp_path, chunk)
     write_chunk(tmp_path / "a", chunk("count"))
     write_chunk(tmp_path / "b", chunk("none", program={"num_envs": 32}))
     dataset = results.curves(tmp_path / "a", tmp_path / "b")
-    assert dataset.attrs["swept"] == ["bonus", "num_envs"]
+    assert dataset.attrs["swept"] == "bonus, num_envs"
     assert int((dataset["lane"] != "").sum()) == 6
     again = results.curves(tmp_path / "a", tmp_path / "a")
     assert again.equals(results.curves(tmp_path / "a"))
@@ -138,7 +138,7 @@ def test_another_version_of_the_code_is_said_and_never_mixed(tmp_path, chunk):
     write_chunk(tmp_path / "b", chunk(code="newest"))
     with pytest.warns(UserWarning, match="leaving out 5"):
         both = results.curves(tmp_path / "a", tmp_path / "b")
-    assert both.attrs["swept"] == ["code"] and both["code"].values.tolist() == ["new", "newest"]
+    assert both.attrs["swept"] == "code" and both["code"].values.tolist() == ["new", "newest"]
 
 
 def test_a_lane_committed_by_two_chunks_is_read_once(tmp_path, chunk):
@@ -247,3 +247,41 @@ def test_loading_a_clean_sweep_warns_of_nothing(sweep):
         warnings.simplefilter("error")
         assert isinstance(results.lanes(sweep), pd.DataFrame)
         assert results.curves(sweep).sizes["seed"] == 4
+
+
+def test_curves_go_to_netcdf_and_come_back(tmp_path, chunk):
+    import xarray as xr
+
+    for flag in (False, True):  # a flag that is swept, one that is fixed
+        program = {"normalize_obs": flag, "normalize_reward": False}
+        write_chunk(tmp_path, chunk("rnd", (0.01, 0.1), range(3), program=program, diverged={(0.1, 2)}))
+    dataset = results.curves(tmp_path)
+    dataset.to_netcdf(tmp_path / "curves.nc")
+    back = xr.load_dataset(tmp_path / "curves.nc")
+    assert back.equals(dataset) and back["normalize_obs"].dtype == bool
+    assert {name: back.attrs[name] for name in ("swept", "env", "budget", "normalize_reward")} == {
+        "swept": "normalize_obs, coef", "env": "DeepSea-bsuite", "budget": ITERATIONS * 1024, "normalize_reward": False
+    }  # fmt: skip
+    assert back.attrs["diverged"] == dataset.attrs["diverged"] and len(back.attrs["diverged"].split()) == 2
+    plot.learning_curves(back, hue="coef")  # what draws reads no more than what was kept
+
+
+def test_a_list_of_directories_is_as_good_as_several(tmp_path, chunk):
+    for name, seeds in (("a", [0]), ("b", [1])):
+        write_chunk(tmp_path / name, chunk(seeds=seeds))
+    both = [tmp_path / "a", tmp_path / "b"]
+    pd.testing.assert_frame_equal(results.lanes(both), results.lanes(*both))
+    assert results.curves(both).identical(results.curves(*both))
+    assert len(results.sql("select * from lanes", both)) == 2
+    with pytest.raises(UserError, match="name at least one results directory"):
+        results.lanes([])
+
+
+def test_intervals_need_no_seed_and_are_the_same_every_time():
+    values = np.random.default_rng(3).normal(size=20)
+    assert stats.bootstrap_interval(values, stats.iqm) == stats.bootstrap_interval(values, stats.iqm, 0)
+    assert stats.paired_difference(values, values[::-1]) == stats.paired_difference(values, values[::-1], 0)
+    better = values + 1
+    assert stats.probability_of_improvement(values, better) == stats.probability_of_improvement(values, better, 0)
+    first, again = (stats.performance_profile(values, [0.0, 1.0]) for _ in range(2))
+    np.testing.assert_array_equal(first, again)

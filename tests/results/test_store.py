@@ -42,9 +42,23 @@ def test_load_params_gives_the_row_of_the_lane(tmp_path, chunk):
     for row, lane in enumerate(written.lanes):
         params = load_params(tmp_path, lane["lane"])
         np.testing.assert_array_equal(params["policy/dense/kernel"], written.params["policy/dense/kernel"][row])
-    near = written.lanes[0]["lane"][:-1]
-    with pytest.raises(UserError, match=f"unknown lane '{near}': did you mean"):
+        again = load_params(tmp_path, lane["lane"][:8])  # as much of an id as no other lane has is enough
+        np.testing.assert_array_equal(again["policy/dense/kernel"], params["policy/dense/kernel"])
+    whole = written.lanes[0]["lane"]
+    near = ("0" if whole[0] != "0" else "1") + whole[1:]
+    with pytest.raises(UserError, match=f"unknown lane in .* '{near}': did you mean"):
         load_params(tmp_path, near)
+
+
+@pytest.mark.parametrize(("given", "found"), [("ab12", "ab12"), ("ab1234", "ab1234"), ("ab2", "ab21"), ("ab2199", None),
+                                              ("ab", None), ("", None), ("c", None)])  # fmt: skip
+def test_a_lane_is_named_by_as_much_of_its_id_as_no_other_has(given, found):
+    lanes = ["ab12", "ab1234", "ab21"]
+    if found:
+        assert store.whole_id(given, lanes, "here") == found
+    else:
+        with pytest.raises(UserError, match="any of 3 in here: ab12, ab1234" if given == "ab" else "unknown"):
+            store.whole_id(given, lanes, "here")
 
 
 def test_equal_runs_give_equal_bytes_whatever_they_took(tmp_path, chunk):
