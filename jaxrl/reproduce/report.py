@@ -93,7 +93,8 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _said(choice: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {shown(value)}" for key, value in choice.items())
+    measured = lambda key, value: key == "score" and isinstance(value, float)
+    return ", ".join(f"{key} {f'{x:.4g}' if measured(key, x) else shown(x)}" for key, x in choice.items())
 
 
 

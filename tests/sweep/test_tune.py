@@ -18,6 +18,7 @@ from jaxrl.errors import UserError
 from jaxrl.executors.execute import execute
 from jaxrl.results import lanes as lane_table
 from jaxrl.results import store
+from jaxrl.results.values import shown
 from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
 from jaxrl.sweep.trials import Trial, best, text
@@ -75,7 +76,7 @@ def test_a_batch_shares_one_chunk_and_the_command_reports_it(tiny_spec, tmp_path
     values = lane_table(tmp_path).groupby("coef")["final_eval_return"].mean()
     for trial in tune(made, tmp_path, run=None):
         assert trial.value == pytest.approx(values[trial.point["coef"]], abs=1e-6)
-        assert f" {trial.point['coef']:.4g} " in printed
+        assert f" {shown(trial.point['coef'])} " in printed
     assert execute(made, tmp_path) == 0
     assert capsys.readouterr().out == printed[printed.index("trial  ") :]
 
