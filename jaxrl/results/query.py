@@ -132,6 +132,37 @@ def final(curve: xr.DataArray) -> xr.DataArray:
     return curve.isel(iteration=last.clip(0)).where(last >= 0).drop_vars("iteration")
 
 
+def nearest(dataset: xr.Dataset, **values) -> xr.Dataset:
+    """The part of a ``curves`` dataset at the cell, or the point, that lies nearest to the values of some swept names.
+
+    Numbers are compared by their logarithms where all of a field's values are positive, and each field by its own
+    range; a word must be equal. Raises ``UserError`` for an unknown name and a word that is not among the values.
+    """
+    along = "point" if swept_names(dataset) == ["point"] and "point" in dataset.dims else None
+    distance: float | np.ndarray = 0.0
+    for name, value in values.items():
+        known = [str(one) for one in dataset.coords if dataset[one].dims == ((along or one),) and one != "point"]
+        if name not in known or name in ("seed", "iteration"):
+            raise unknown("swept name", name, [one for one in known if one not in ("seed", "iteration")])
+        apart = _apart(name, dataset[name].values, value)
+        if along is None:
+            dataset = dataset.isel({name: int(np.nanargmin(apart))})
+        else:
+            distance = distance + apart**2
+    return dataset if along is None else dataset.isel(point=int(np.nanargmin(distance)))
+
+
+def _apart(name: str, known: np.ndarray, value) -> np.ndarray:
+    """Distance of each known value to one, in ranges of the known."""
+    if not np.issubdtype(known.dtype, np.number) or isinstance(value, str):
+        if value not in known.tolist():
+            raise UserError(f"{name} = {value!r} is not among {known.tolist()}")
+        return np.where(known == value, 0.0, np.inf)
+    if (known[~np.isnan(known)] > 0).all() and value > 0:
+        known, value = np.log(known), np.log(value)
+    return np.abs(known - value) / (np.nanmax(known) - np.nanmin(known) or 1.0)
+
+
 def paired(
     dataset: xr.Dataset, metric: str, dim: str, first, second, *, allow_packing_mix: bool = False
 ) -> tuple[xr.DataArray, xr.DataArray]:

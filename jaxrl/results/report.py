@@ -8,6 +8,7 @@ import uuid
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from jaxrl.errors import UserError
 from jaxrl.metrics import METRICS
 from jaxrl.results import plot
-from jaxrl.results.query import curves, fields, lanes, swept, swept_names
+from jaxrl.results.query import curves, fields, final, lanes, swept, swept_names
 from jaxrl.results.store import chunks, unfinished
 from jaxrl.results.table import readable, summary
 from jaxrl.results.values import shown
@@ -57,12 +58,13 @@ def write_report(*directories, out) -> Path:
 
 
 def figures(dataset: xr.Dataset) -> dict[str, Figure]:
-    """Every figure that the measured metrics allow, by file name: solved, learning curves, heat map; or every point."""
+    """Every figure that the measured metrics allow, by file name: solved, curves, heat map, importance; or points."""
     names = swept_names(dataset)
     measured = [name for name in ("eval_return", "coverage", "return", "solved")
                 if name in dataset and dataset[name].notnull().any()]  # fmt: skip
     if names == ["point"]:
-        return {metric: plot.points(dataset, metric) for metric in measured}
+        made = {metric: plot.points(dataset, metric) for metric in measured}
+        return made | _importance(dataset)
     hue = "bonus" if "bonus" in names else None
     made = {}
     if "solved" in measured:
@@ -73,7 +75,12 @@ def figures(dataset: xr.Dataset) -> dict[str, Figure]:
         x = "coef" if "coef" in names else names[-1]
         y = "bonus" if "bonus" in names else next(name for name in names if name != x)
         made["heatmap"] = plot.coefficient_heatmap(dataset, x=x, y=y)
-    return made
+    return made | (_importance(dataset) if len(names) > 1 else {})
+
+
+def _importance(dataset: xr.Dataset) -> dict[str, Figure]:
+    varies = "eval_return" in dataset and np.unique(final(dataset["eval_return"]).values[()]).size > 2
+    return {"importance": plot.importance(dataset)} if varies else {}
 
 
 def _page(directories) -> str:
@@ -131,7 +138,7 @@ def _figure(name: str, figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     image = base64.b64encode(buffer.getvalue()).decode()
-    metric = "eval_return" if name == "heatmap" else name
+    metric = "eval_return" if name in ("heatmap", "importance") else name
     return (
         f'<figure><img alt="{escape(name)}" src="data:image/png;base64,{image}">'
         f"<figcaption>{escape(metric)}: {escape(METRICS[metric])}</figcaption></figure>"

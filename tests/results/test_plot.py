@@ -6,7 +6,7 @@ from conftest import write_sweep
 
 from jaxrl import results
 from jaxrl.errors import UserError
-from jaxrl.results import plot, stats
+from jaxrl.results import frame, plot, stats
 from jaxrl.results.store import write_chunk
 
 
@@ -93,7 +93,7 @@ def test_one_cell_one_seed_still_draws_its_line(tmp_path, chunk):
 
 
 def test_colours_of_one_figure_differ():
-    styles = [tuple(plot._style(number).values()) for number in range(len(plot.COLOURS) * len(plot.DASHES))]
+    styles = [tuple(frame.style(number).values()) for number in range(len(plot.COLOURS) * len(plot.DASHES))]
     assert len(set(styles)) == len(styles)
 
 
@@ -106,7 +106,7 @@ def test_mistakes_are_sentences(tmp_path, chunk, monkeypatch):
         plot.success_bars(dataset, hue="cof")
     with pytest.raises(UserError, match="measured in no lane"):
         plot.learning_curves(dataset.assign(solved=dataset["solved"] * np.nan), "solved")
-    monkeypatch.setattr(plot, "MAX_PANELS", 2)
+    monkeypatch.setattr(frame, "MAX_PANELS", 2)
     with pytest.raises(UserError, match="3 panels"):
         plot.learning_curves(dataset, "eval_return", "bonus")
 

@@ -47,7 +47,7 @@ def test_the_report_holds_every_cell_figure_and_diverged_lane(sweep, tmp_path):
     page = Page(text)
     cells = results.table.readable(results.summary(results.lanes(sweep)))
     assert page.tables[0] == [list(cells), *cells.to_numpy().tolist()]
-    assert len(page.images) == len(report.figures(results.curves(sweep))) == 5
+    assert len(page.images) == len(report.figures(results.curves(sweep))) == 6
     for image in page.images:
         assert base64.b64decode(image.removeprefix("data:image/png;base64,"))[:8] == b"\x89PNG\r\n\x1a\n"
     assert page.tables[1][1] == [results.curves(sweep).attrs["diverged"], "count", "1", "3", "17"]
