@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxrl.envs.contract import AutoReset as AutoReset
     from jaxrl.envs.contract import Task as Task
     from jaxrl.envs.contract import task_of as task_of
+    from jaxrl.envs.gymnasium_env import to_gymnasium as to_gymnasium
     from jaxrl.types import Box as Box
     from jaxrl.types import Discrete as Discrete
 
@@ -21,6 +22,7 @@ _LAZY = {
     **dict.fromkeys(("AutoReset", "Task", "task_of"), "jaxrl.envs.contract"),
     **dict.fromkeys(("Box", "Discrete"), "jaxrl.types"),
     "check_env": "jaxrl.envs.check",
+    "to_gymnasium": "jaxrl.envs.gymnasium_env",
 }
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
