@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "list": list_,
                 "watch": watch,
                 "replay": replay,
+                "export": export,
                 "doctor": doctor,
                 "launch": launch,
             },
@@ -260,7 +261,7 @@ def watch(
 
     Args:
         directory: of the results.
-        lane: its id.
+        lane: its id, or as much of its beginning as no other lane has.
         out: directory of the pictures; by default watch/ in the results.
         episodes: counted in the map; the first is drawn.
         seed: chooses the episodes.
@@ -278,12 +279,28 @@ def watch(
     return 0
 
 
+def export(directory: tyro.conf.Positional[Path], lane: str, out: Path | None = None) -> int:
+    """Write a stored policy as plain JAX: its weights, and ten lines that act with them and need jaxrl no more.
+
+    Args:
+        directory: of the results.
+        lane: its id, or as much of its beginning as no other lane has.
+        out: directory of weights.safetensors and act.py; by default export/LANE in the results.
+    """
+    _existing(directory)
+    prepare_jax(os.environ)
+    from jaxrl.sweep.exported import export as export_policy
+
+    print(export_policy(directory, lane, out or directory / "export" / lane))
+    return 0
+
+
 def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False) -> int:
     """Run one lane again, alone, to its first bad iteration.
 
     Args:
         directory: of the results.
-        lane: its id.
+        lane: its id, or as much of its beginning as no other lane has.
         debug: check every operation and name the one that made the first NaN.
     """
     _existing(directory)

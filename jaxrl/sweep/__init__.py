@@ -1,6 +1,6 @@
 """Sweeps: `plan` divides a spec into lanes, `program` and `lanes` compile them, `chunk` runs some, `run` all of them.
 
-`sweep`, `load_policy` and `evaluate` are imported on first use, because they need jax and a spec does not. The package
+`sweep`, `load_policy`, `evaluate` and `export` are imported on first use, because they need jax and a spec does not. The package
 may itself be called, as `sweep` may: `from jaxrl import sweep` and `from jaxrl.sweep import sweep` do the same.
 """
 
@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-_EXPORTS = {"sweep": "run", "load_policy": "policy", "evaluate": "policy"}
+_EXPORTS = {"sweep": "run", "load_policy": "policy", "evaluate": "policy", "export": "exported"}
 
 
 def __getattr__(name):

@@ -367,3 +367,13 @@ def test_evaluation_points_are_even_and_end_with_the_last_iteration(last, evals,
 
 def test_a_lane_makes_whole_iterations_only():
     assert steps_of({"steps": 100, "num_envs": 4, "num_steps": 8}) == 96
+
+
+def test_the_package_lists_its_names_and_may_be_called_as_its_function():
+    """`from jaxrl import sweep` gives the package, and is written where the function is meant."""
+    import jaxrl.sweep
+    from jaxrl import sweep as package
+
+    assert {"sweep", "load_policy", "evaluate", "export"} <= set(dir(jaxrl.sweep))
+    with pytest.raises(UserError, match="unknown environment 'DeepSea-bsuit': did you mean 'DeepSea-bsuite'"):
+        package("nowhere", env="DeepSea-bsuit")

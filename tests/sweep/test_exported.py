@@ -15,7 +15,7 @@ from jaxrl.errors import UserError
 from jaxrl.moments import merge
 from jaxrl.spec.settings import settings
 from jaxrl.spec.spec import spec
-from jaxrl.sweep import export
+from jaxrl.sweep import exported
 from jaxrl.sweep.policy import Policy
 from jaxrl.sweep.program import build
 from jaxrl.trainers.rollout import example_of
@@ -96,7 +96,7 @@ def actions_of(act, obs, first, reward):
 def test_what_is_exported_acts_as_the_policy(tmp_path, key, name):
     fields = CASES[name]
     policy, static = policy_of(fields, key)
-    act = export.write(policy, static, tmp_path / "out", "A policy.")
+    act = exported.write(policy, static, tmp_path / "out", "A policy.")
     assert act == tmp_path / "out" / "act.py" and act.read_text().startswith('"""A policy.\n')
     steps = 3
     obs = np.stack([seen(fields["env"], jax.random.fold_in(key, t), N) for t in range(steps)])
@@ -114,7 +114,7 @@ def test_what_is_exported_acts_as_the_policy(tmp_path, key, name):
 
 def test_the_lines_need_no_jaxrl(tmp_path, key):
     policy, static = policy_of(CASES["mlp"], key)
-    export.write(policy, static, tmp_path / "out", "A policy.")
+    exported.write(policy, static, tmp_path / "out", "A policy.")
     script = (
         "import runpy, sys, numpy; print(runpy.run_path('out/act.py')['act'](numpy.zeros((2, 2, 3))).shape); "
         "assert not {name.partition('.')[0] for name in sys.modules} & {'jaxrl', 'flax', 'optax'}"
@@ -125,11 +125,11 @@ def test_the_lines_need_no_jaxrl(tmp_path, key):
 
 def test_weights_without_the_optimiser_and_nothing_is_overwritten(tmp_path, key):
     policy, static = policy_of(CASES["mlp"], key)
-    export.write(policy, static, tmp_path / "out", "A policy.")
+    exported.write(policy, static, tmp_path / "out", "A policy.")
     names = set(safetensors.numpy.load_file(tmp_path / "out" / "weights.safetensors"))
     dense = {f"{net}/Dense_{i}/{part}" for net in ("actor", "critic") for i in range(3) for part in ("kernel", "bias")}
     assert names == dense | {"obs/mean", "obs/deviation"}
     lines = (tmp_path / "out" / "act.py").read_text().partition("def act")[2].splitlines()
     assert len(lines) <= 10
     with pytest.raises(UserError, match="weights.safetensors is there already"):
-        export.write(policy, static, tmp_path / "out", "A policy.")
+        exported.write(policy, static, tmp_path / "out", "A policy.")
