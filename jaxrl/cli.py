@@ -291,7 +291,7 @@ def export(directory: tyro.conf.Positional[Path], lane: str, out: Path | None = 
     prepare_jax(os.environ)
     from jaxrl.sweep.exported import export as export_policy
 
-    print(export_policy(directory, lane, out or directory / "export" / lane))
+    print(export_policy(directory, lane, out))
     return 0
 
 

@@ -1,7 +1,8 @@
 """Sweeps: `plan` divides a spec into lanes, `program` and `lanes` compile them, `chunk` runs some, `run` all of them.
 
-`sweep`, `load_policy`, `evaluate` and `export` are imported on first use, because they need jax and a spec does not. The package
-may itself be called, as `sweep` may: `from jaxrl import sweep` and `from jaxrl.sweep import sweep` do the same.
+`sweep`, `load_policy`, `evaluate` and `export` are imported on first use, because they need jax and a spec does not.
+The package may itself be called, as `sweep` may: `from jaxrl import sweep` and `from jaxrl.sweep import sweep` do the
+same.
 """
 
 import sys

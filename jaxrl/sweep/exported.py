@@ -70,9 +70,9 @@ def act(memory, obs, first):
 
 
 def export(
-    directory: str | Path, lane: str, out: str | Path, *, objects: Mapping[str, Callable] | None = None
+    directory: str | Path, lane: str, out: str | Path | None = None, *, objects: Mapping[str, Callable] | None = None
 ) -> Path:
-    """Write the policy of a stored lane into the new directory `out`; returns the path of its act.py.
+    """Write the policy of a stored lane into `out`, by default export/LANE of the results; returns its act.py.
 
     `lane` and `objects` are as for `load_policy`.
 
@@ -89,7 +89,7 @@ def export(
             f"{static['agent']!r} under trainer {static['trainer']!r}; jaxrl.sweep.load_policy acts with any"
         )
     title = f"What lane {row['lane']} learned: {static['agent']} on {static['env']}, seed {row['seed']}."
-    return write(policy, static, out, title)
+    return write(policy, static, out or Path(directory) / "export" / row["lane"], title)
 
 
 def write(policy: Policy, static: Mapping[str, Any], out: str | Path, title: str) -> Path:
@@ -128,12 +128,14 @@ def _source(policy: Policy, static: Mapping[str, Any], title: str) -> str:
         "observations": f"{['N', *task.obs_shape]} {task.obs_dtype}".replace("'", ""),
         "torso": _indented(torso),
         "action": _indented(_action(box, recurrent)),
-        "width": static.get("width"),
+        "width": int(static.get("width", 0)),
         "shape": shape,
         "dtype": "jnp.float32" if box else "jnp.int32",
         "previous": _indented(_previous(actions) if static.get("previous") else []),
     }
     body = (RECURRENT if recurrent else FEED_FORWARD).format(**words)
+    # What comes from stored results is words in this file, whatever it says.
+    title = "".join(letter if letter.isprintable() and letter not in '"\\' else "?" for letter in title)
     return HEAD.format(title=title, weights=WEIGHTS) + "\n".join(line for line in body.split("\n") if line != "    ")
 
 

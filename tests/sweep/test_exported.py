@@ -1,5 +1,6 @@
 """Exported policies act as stored ones do, without jaxrl, and hold nothing that optimises them."""
 
+import ast
 import runpy
 import subprocess
 import sys
@@ -121,6 +122,14 @@ def test_the_lines_need_no_jaxrl(tmp_path, key):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout == "(2,)\n", done.stderr
+
+
+def test_a_title_stays_words(tmp_path, key):
+    policy, static = policy_of(CASES["mlp"], key)
+    act = exported.write(policy, static, tmp_path / "out", 'An """\nimport this_is_run\n""" \\')
+    tree = ast.parse(act.read_text())
+    assert ast.get_docstring(tree).startswith("An ????import this_is_run????")
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import) and "this_is_run" in ast.unparse(node)]
 
 
 def test_weights_without_the_optimiser_and_nothing_is_overwritten(tmp_path, key):
