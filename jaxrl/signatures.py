@@ -29,6 +29,7 @@ from jaxrl.errors import UserError, unknown
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
     *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
+    *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "sweep/check.py"),
     *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs import make
-from jaxrl.envs.contract import Task, sample_action
-from jaxrl.errors import UserError
-from jaxrl.types import Array, Box, Key, PyTree
+from jaxrl.envs.contract import AutoReset, Task, actions_of, sample_action, strong
+from jaxrl.envs.wrappers.wrapper import Wrapper
+from jaxrl.shapes import ContractError, arrays, calling, is_real_scalar, parts, same, words
+from jaxrl.types import Array, Box, Discrete, Key
 
 _RESETS = 128  # keys under which resets are compared
 
@@ -24,7 +25,7 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
     """
     task = task_or_env if isinstance(task_or_env, Task) else make(task_or_env)
     key = jax.random.key(0) if key is None else key
-    _check_types(task)
+    check_types(task)
     seen = jax.tree.map(np.asarray, jax.jit(lambda key: _experience(task, steps, key))(key))
     _check_actions(task, seen["action"])
     _check_final_observation(task, seen)
@@ -45,48 +46,86 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
     }
 
 
-def _violation(task: Task, sentence: str) -> UserError:
-    return UserError(f"environment {task.name!r} breaks the contract: {sentence}")
+def _violation(task: Task, sentence: str) -> ContractError:
+    return ContractError(f"environment {task.name!r} breaks the contract: {sentence}")
 
 
-def _check_types(task: Task) -> None:
-    """Types only, nothing is run."""
-    key = jax.random.key(0)
-    obs, state = jax.eval_shape(lambda key: task.env.reset(key, task.params), key)
-    action = jax.eval_shape(lambda key: sample_action(task.actions, key), key)
-    try:
-        result = jax.eval_shape(lambda *inputs: task.env.step(*inputs, task.params), key, state, action)
-    except (TypeError, ValueError) as error:
-        raise _violation(task, f"step cannot be traced after reset: {error}") from error
-    if not isinstance(result, tuple) or len(result) != 6:
-        raise _violation(task, "step must return (obs, state, reward, terminated, truncated, info)")
-    next_obs, next_state, reward, terminated, truncated, info = result
-    if not isinstance(info, dict) or "final_observation" not in info:
-        raise _violation(task, "info['final_observation'] is missing; it must be there on every step")
-    _check_same(task, "the observation", obs, next_obs)
-    _check_same(task, "the state", state, next_state)
-    _check_same(task, "info['final_observation']", obs, info["final_observation"])
-    for what, found, dtype in (
-        ("reward", reward, np.float32),
-        ("terminated", terminated, np.bool_),
-        ("truncated", truncated, np.bool_),
-    ):
-        if found.shape != () or found.dtype != dtype:
-            raise _violation(task, f"{what} is {_describe(found)}, it must be a {np.dtype(dtype)} scalar")
+def check_types(task: Task) -> None:
+    """Structures, shapes and dtypes only; nothing is run or compiled. Raises UserError naming the method and the fault.
+
+    Of an AutoReset, ``reset_env`` and ``step_env`` are followed, which its author wrote, under all its wrappers too.
+    """
+    layers = [(task.env, task.params)]
+    while isinstance(layers[0][0], Wrapper):
+        env, params = layers[0]
+        layers.insert(0, (env.env, env.inner_params(params)))
+    for env, params in layers:
+        inherits = lambda name, env=env: getattr(getattr(env, name), "__func__", None) is getattr(AutoReset, name)
+        actions = task.actions if env is task.env else actions_of(task.name, env, params)
+        if isinstance(env, AutoReset):
+            _follow(task, env, params, actions, ("reset_env", "step_env"))
+        if not (isinstance(env, AutoReset) and inherits("reset") and inherits("step")):
+            _follow(task, env, params, actions, ("reset", "step"))
+    if task.state_id is not None:
+        _check_state_id(task)
 
 
-def _check_same(task: Task, what: str, from_reset: PyTree, from_step: PyTree) -> None:
-    trees = jax.tree.structure(from_reset), jax.tree.structure(from_step)
-    if trees[0] != trees[1]:  # type: ignore[operator]
-        raise _violation(task, f"{what} has the structure {trees[0]} from reset and {trees[1]} from step")
-    for (path, before), after in zip(jax.tree.leaves_with_path(from_reset), jax.tree.leaves(from_step), strict=True):
-        if _describe(before) != _describe(after):
-            place = what + jax.tree_util.keystr(path)
-            raise _violation(task, f"{place} is {_describe(before)} from reset and {_describe(after)} from step")
+def _follow(task: Task, env: Any, params: Any, actions: Discrete | Box, methods: tuple[str, str]) -> None:
+    what = f"environment {task.name!r} breaks the contract:"
+    of_author = methods[1] == "step_env"  # AutoReset mends weak types, numbers for arrays, and the final observation
+    reset, step = getattr(env, methods[0]), getattr(env, methods[1])
+    key = jax.eval_shape(jax.random.key, 0)
+
+    def begin(key):
+        with calling(f"{what} {methods[0]}"):
+            begun = reset(key, params)
+        obs, state = parts(f"{what} {methods[0]}", "(obs, state)", begun)
+        arrays(f"{what} the observation", obs), arrays(f"{what} the state", state)
+        return strong((obs, state)) if of_author else (obs, state)
+
+    obs, state = jax.eval_shape(begin, key)
+
+    def go_on(key, now):
+        action = sample_action(actions, key)
+        with calling(f"{what} {methods[1]}"):
+            result = step(key, now, action, params)
+        returned = parts(f"{what} {methods[1]}", "(obs, state, reward, terminated, truncated, info)", result)
+        next_obs, next_state, reward, terminated, truncated, info = returned
+        if not isinstance(info, dict):
+            raise _violation(task, f"{methods[1]}: info is {words(info)}, it must be a dict")
+        compared = {"the observation": (obs, next_obs), "the state": (state, next_state)}
+        if not of_author:
+            if "final_observation" not in info:
+                raise _violation(task, "info['final_observation'] is missing; it must be there on every step")
+            compared["info['final_observation']"] = (obs, info["final_observation"])
+        for name, (before, after) in compared.items():
+            arrays(f"{what} {name}", after)
+            same(f"{what} {name}", before, strong(after) if of_author else after, methods)
+        for name, value in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
+            _check_scalar(task, methods[1], name, value, of_author)
+
+    jax.eval_shape(go_on, key, state)
 
 
-def _describe(x: jax.ShapeDtypeStruct) -> str:
-    return f"{x.dtype}{list(x.shape)}" + (" (weak type, from a Python number)" if x.weak_type else "")
+def _check_scalar(task: Task, method: str, name: str, value: Any, of_author: bool) -> None:
+    wanted = np.dtype(np.float32 if name == "reward" else np.bool_)
+    found = arrays(f"environment {task.name!r}: {name}", value)
+    fits = is_real_scalar(found) if of_author and name == "reward" else getattr(found, "dtype", None) == wanted
+    if not fits or found.shape != ():
+        raise _violation(task, f"{method}: {name} is {words(found)}, it must be a {wanted} scalar")
+
+
+def _check_state_id(task: Task) -> None:
+    what = f"environment {task.name!r} breaks the contract: state_id"
+
+    def name_one(key):
+        _, state = task.env.reset(key, task.params)
+        with calling(what):
+            return task.state_id(state, task.params)
+
+    found = jax.eval_shape(name_one, jax.eval_shape(jax.random.key, 0))
+    if getattr(found, "shape", None) != () or found.dtype != jnp.int32:
+        raise ContractError(f"{what} gave {words(found)}, it must give an int32 scalar")
 
 
 def _experience(task: Task, steps: int, key: Key) -> dict[str, Array]:

@@ -7,6 +7,7 @@ from typing import Any
 from jaxrl.envs.contract import Task, task_of
 from jaxrl.envs.params import param_names, replaced
 from jaxrl.errors import UserError, unknown
+from jaxrl.shapes import place, reason
 
 
 def construct(name: str, source: Any, kwargs: dict[str, Any]) -> Task:
@@ -24,11 +25,11 @@ def construct(name: str, source: Any, kwargs: dict[str, Any]) -> Task:
     arguments = {key: value for key, value in kwargs.items() if open_ended or key in accepted}
     try:
         env = source if is_environment else source(**arguments)
-    except (TypeError, ValueError, AssertionError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (UserError, ImportError):
+        raise
+    except Exception as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
-        raise UserError(f"environment {name!r} cannot be made with {given}: {error or type(error).__name__}") from error
+        raise UserError(f"environment {name!r} cannot be made with {given}{place(error)}: {reason(error)}") from error
     env = _adapted(env)
     params = getattr(env, "default_params", None)
     fields = param_names(params)

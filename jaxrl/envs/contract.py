@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UserError
+from jaxrl.shapes import calling, parts
 from jaxrl.types import Array, Box, Discrete, Key, PyTree
 
 
@@ -109,18 +110,26 @@ def task_of(env: Any, params: Any = None, name: str | None = None) -> Task:
     if (num_states is None) != (state_id is None):
         raise UserError(f"environment {name!r} must have both num_states and state_id(state, params), or neither")
     actions, max_steps, solved = actions_of(name, env, params), _max_steps(name, env, params), solved_of(env, params)
-    example = _example(env, params)
+    example = _example(name, env, params)
     if not jax.tree.leaves(example):
         raise UserError(f"environment {name!r} returns an observation without any array from reset")
     if not is_single(example):
         env = flattened(env)
-        example = _example(env, params)
+        example = _example(name, env, params)
     shape, dtype = tuple(example.shape), np.dtype(example.dtype)
     return Task(name, env, params, actions, shape, dtype, max_steps, solved, num_states, state_id)
 
 
-def _example(env: Any, params: Any) -> PyTree:
-    return jax.eval_shape(lambda key: env.reset(key, params)[0], jax.random.key(0))
+def _example(name: str, env: Any, params: Any) -> PyTree:
+    """The shapes of an observation."""
+    what = f"environment {name!r} breaks the contract: {'reset_env' if isinstance(env, AutoReset) else 'reset'}"
+
+    def observed(key):
+        with calling(what):
+            begun = env.reset(key, params)
+        return parts(what, "(obs, state)", begun)[0]
+
+    return jax.eval_shape(observed, jax.random.key(0))
 
 
 def solved_of(env: Any, params: Any) -> Any:

@@ -1,4 +1,10 @@
-"""Intrinsic rewards, one file per method. This module names them and imports none."""
+"""Intrinsic rewards, one file per method. This module names them and imports none; `check_bonus` tests any."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrl.intrinsic.check import check_bonus as check_bonus
 
 CATALOGUE = {
     "none": "jaxrl.intrinsic.none:none",
@@ -23,3 +29,9 @@ CATALOGUE = {
 }
 # What a combinator cannot do with fewer bonuses; one is enough for any other.
 LEAST_PARTS = {"airs": 2}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check_bonus":
+        return importlib.import_module("jaxrl.intrinsic.check").check_bonus
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

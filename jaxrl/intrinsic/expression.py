@@ -107,6 +107,8 @@ def build(tree: Tree, values: Mapping[str, Any], objects: Mapping[str, Callable]
     values alike. Of `supplied` each factory gets what its signature asks for.
     """
     from jaxrl.intrinsic import combine
+    from jaxrl.shapes import made
+    from jaxrl.types import IntrinsicReward
 
     if isinstance(tree, Number):
         raise UserError("a number alone is not a bonus")
@@ -126,7 +128,8 @@ def build(tree: Tree, values: Mapping[str, Any], objects: Mapping[str, Callable]
         if f"{tree.name}.{name}" in values:
             keywords[name] = values[f"{tree.name}.{name}"]
     children = [build(child, values, objects, **supplied) for child in tree.children]
-    return _factory(tree.reference, objects)(*children, **{**keywords, **tree.keywords})
+    factory = _factory(tree.reference, objects)
+    return made(f"bonus {tree.name!r}", IntrinsicReward, factory, *children, **{**keywords, **tree.keywords})
 
 
 def _signature(reference: str, objects: Mapping[str, Callable] | None) -> Signature:

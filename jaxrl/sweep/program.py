@@ -14,16 +14,20 @@ import jax.numpy as jnp
 import jaxrl.agents
 import jaxrl.trainers
 from jaxrl import envs
+from jaxrl.agents.check import follow as follow_agent
+from jaxrl.envs.check import check_types
 from jaxrl.envs.contract import Task
 from jaxrl.envs.params import check_numbers, check_traceable, with_numbers
 from jaxrl.envs.wrappers.wrapper import wrapped
 from jaxrl.intrinsic import expression
+from jaxrl.intrinsic.check import follow_expression
 from jaxrl.intrinsic.combine import map_obs
+from jaxrl.shapes import made
 from jaxrl.signatures import Signature, signature
 from jaxrl.spec.fields import CONFIG, PARAMS, iterations, trainer_label
 from jaxrl.trainers.evaluate import evaluate
 from jaxrl.trainers.on_policy import bonus_stream, split_streams, summed_stream
-from jaxrl.types import Agent, Key, PyTree, Trainer
+from jaxrl.types import Agent, Key, PyTree, Streams, Trainer
 
 
 class LaneProgram(NamedTuple):
@@ -34,20 +38,29 @@ class LaneProgram(NamedTuple):
     sampling: Agent
     evaluate: Callable  # (key, the trainer's state) -> metrics, scalars; reads `state.agent` alone
     task: Task  # that its agents play, with the lane's own numbers
+    learners: tuple[Agent, Agent]  # greedy and sampling, as the trainer is given them
+    streams: Streams  # that they learn from
 
 
 class Program(NamedTuple):
     task: Task
     make: Callable[[Mapping[str, Any]], LaneProgram]
+    check: Callable[[Mapping[str, float]], None]  # given a lane's values, raises UserError for a broken bonus or agent
 
 
 def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = None) -> Program:
     """The program of static fields as `jaxrl.spec.settings` resolved them; `objects` are user code by reference."""
     objects = objects or {}
     shared = envs.make(objects.get(static["env"], static["env"]), **static["env_args"])
-    shared = wrapped(shared, static.get("wrap", ()), objects)
+    if ":" in static["env"]:  # the user's own: each of ours has its test
+        check_types(shared)
+    if wrap := static.get("wrap", ()):
+        shared = wrapped(shared, wrap, objects)
+        if any(":" in entry for entry in wrap):
+            check_types(shared)
     followed: set[str] = set()
     bonus = expression.parse(static["bonus"], objects)
+    what_agent = f"agent {static['agent'].rpartition(':')[2]!r}"
     agent_factory, agent_takes = _factory(static["agent"], jaxrl.agents.CATALOGUE, objects)
     loop = static.get("trainer", CONFIG["trainer"].default)
     trainer_factory, trainer_takes = _factory(loop, jaxrl.trainers.CATALOGUE, objects)
@@ -75,7 +88,7 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
             supplied = {
                 "streams": streams, "actions": task.actions, "iterations": iterations(static), "explore": explore
             }  # fmt: skip
-            return _made(agent_factory, agent_takes, {**static, **values}, supplied)
+            return made(what_agent, Agent, _made, agent_factory, agent_takes, {**static, **values}, supplied)
 
         reward = expression.build(bonus, {**static, **values}, objects, actions=task.actions)
         if own := getattr(task.env, "unaugmented", None):  # bonuses judge the environment's own observation
@@ -94,6 +107,7 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
             "reward_discount": values["discount"] if static.get("normalize_reward") else None,
         }
         trainer = _made(trainer_factory, trainer_takes, {**static, **values}, supplied, f"{trainer_label(loop)}.")
+        learners = greedy, sampling
         sampling, greedy, task = trainer.policy(sampling), trainer.policy(greedy), trainer.task or task
 
         def measure(key: Key, state: PyTree):
@@ -104,9 +118,20 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
             solved = jnp.nan if task.solved is None else (greedy_return >= task.solved).astype(jnp.float32)
             return {"eval_return": greedy_return, "eval_return_sampled": sampled_return, "solved": jnp.float32(solved)}
 
-        return LaneProgram(trainer, greedy, sampling, measure, task)
+        return LaneProgram(trainer, greedy, sampling, measure, task, learners, streams)
 
-    return Program(shared, make)
+    def check(values: Mapping[str, float]) -> None:
+        swept = {name: jnp.float32(value) for name, value in values.items()}
+        sizes = static["num_steps"], static["num_envs"]
+        follow_expression(bonus, {**static, **swept}, objects, with_numbers(shared, _params(values)), *sizes)
+
+        def agent(swept):
+            one = make(swept)
+            follow_agent(what_agent, one.learners, one.task, len(one.streams.coef), *sizes)
+
+        jax.eval_shape(agent, swept)
+
+    return Program(shared, make, check)
 
 
 def check_values(program: Program, values: Mapping[str, float]) -> None:

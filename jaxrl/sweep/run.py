@@ -85,6 +85,7 @@ def run(
             jobs.append(job := _Job(len(jobs) + 1, build(static, spec.objects), group, at_once))
             for lane in waiting:
                 check_values(job.program, lane.values)
+            job.program.check(waiting[0].values)
             held += len(waiting) * state_bytes(job.program, waiting[0].values)
             steps += len(waiting) * steps_of(static)
     skipped = sum(lane.id in mine for lane in everything)

@@ -147,5 +147,5 @@ def on_policy(
 
 def all_finite(tree: PyTree) -> Array:
     """1.0 if every floating leaf is finite, else 0.0."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
     return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all().astype(jnp.float32)

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxrl.envs import make
 from jaxrl.envs.check import check_env
 from jaxrl.envs.contract import AutoReset, task_of
+from jaxrl.envs.wrappers import wrapped
 from jaxrl.errors import UserError
 from jaxrl.types import Box, Discrete
 
@@ -48,6 +50,16 @@ def broken_step(change, base=Walk):
     return Broken()
 
 
+def written(change):
+    """The environment, what its ``step_env`` returns changed by ``change(env, key, state, action, result)``."""
+
+    class Written(Walk):
+        def step_env(self, key, state, action, params):
+            return change(self, key, state, action, super().step_env(key, state, action, params))
+
+    return Written()
+
+
 def broken(**attributes):
     env = Walk()
     for name, value in attributes.items():
@@ -75,6 +87,50 @@ def same_reset(env, key, state, result):
 
 
 VIOLATIONS = {
+    "an if on the action": (
+        written(lambda env, key, state, action, result: result if action == 1 else result),
+        r"step_env failed in .*test_env_check.py, line \d+, `written\(.* if action == 1 .*`: TracerBool.*jnp.where",
+    ),
+    "an if on the state": (
+        written(lambda env, key, state, action, result: result if state["time"] > 2 else result),
+        r"step_env failed in .*test_env_check.py, line \d+, .*TracerBoolConversionError",
+    ),
+    "five values of step_env": (
+        written(lambda env, key, state, action, result: result[:5]),
+        r"step_env must return \(obs, state, reward, terminated, truncated, info\), and returned 5 values",
+    ),
+    "a dict of step_env": (
+        written(lambda env, key, state, action, result: dict(enumerate(result))),
+        r"step_env must return \(obs, .*, info\), and returned a single value, \{0: float32\[1\]",
+    ),
+    "six values in another order": (
+        written(lambda env, key, state, action, result: (*result[:5], result[2])),
+        r"step_env: info is a float, it must be a dict",
+    ),
+    "a reward with an axis": (
+        written(lambda env, key, state, action, result: (*result[:2], jnp.ones(1), *result[3:])),
+        r"step_env: reward is float32\[1\], it must be a float32 scalar",
+    ),
+    "terminated as a number in step_env": (
+        written(lambda env, key, state, action, result: (*result[:3], jnp.float32(0), *result[4:])),
+        r"step_env: terminated is float32\[\], it must be a bool scalar",
+    ),
+    "an observation that grows": (
+        written(lambda env, key, state, action, result: (jnp.zeros(2), *result[1:])),
+        r"the observation is float32\[1\] from reset_env and float32\[2\] from step_env",
+    ),
+    "a state that changes its type": (
+        written(lambda env, key, state, action, result: (result[0], {**result[1], "time": 0.5}, *result[2:])),
+        r"the state\['time'\] is int32\[\] from reset_env and float32\[\] from step_env",
+    ),
+    "a state that changes its structure": (
+        written(lambda env, key, state, action, result: (result[0], result[1]["x"], *result[2:])),
+        r"the state has the structure .* from reset_env and \* from step_env",
+    ),
+    "an error in step_env": (
+        written(lambda env, key, state, action, result: state["speed"]),
+        r"step_env failed in .*test_env_check.py, line \d+, .*KeyError: 'speed'",
+    ),
     "five values": (broken_step(lambda env, key, state, result: result[:5]), "step must return"),
     "no final observation": (
         broken_step(lambda env, key, state, result: (*result[:5], {})),
@@ -102,7 +158,7 @@ VIOLATIONS = {
     ),
     "step that cannot read the state": (
         broken(reset=lambda key, params: (jnp.zeros(1), jnp.zeros(1))),
-        "step cannot be traced after reset",
+        r"step failed in .*test_env_check.py, line \d+, `state = .*`: TypeError",
     ),
     "integer reward": (broken_step(replaced(2, jnp.int32)), r"reward is int32\[\], it must be a float32 scalar"),
     "terminated as a number": (broken_step(replaced(3, jnp.float32)), r"terminated is float32\[\]"),
@@ -122,7 +178,7 @@ VIOLATIONS = {
     "state_id out of range": (broken(num_states=LIMIT - 1), "state_id gave int32 numbers from 0 to 5"),
     "state_id of another type": (
         broken(state_id=lambda state, params: jnp.float32(state["time"])),
-        "state_id gave float32 numbers",
+        r"state_id gave float32\[\], it must give an int32 scalar",
     ),
 }
 
@@ -132,6 +188,40 @@ def test_violation(name):
     env, sentence = VIOLATIONS[name]
     with pytest.raises(UserError, match=sentence):
         check_env(task_of(env), steps=20)
+
+
+class Lost(Walk):
+    def reset_env(self, key, params):
+        return jnp.zeros(3)
+
+
+class Choosy(Walk):
+    def reset_env(self, key, params):
+        return super().reset_env(key, params) if jax.random.uniform(key) > 0.5 else None
+
+
+class Unmade(Walk):
+    def __init__(self, size=0):
+        self.width = 1 / size
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (Lost, r"'Lost' breaks the contract: reset_env must return \(obs, state\), and returned a single value"),
+        (Choosy, r"'Choosy' breaks the contract: reset_env failed in .*, line \d+, `return super.*`: TracerBool"),
+        (Unmade, r"'Unmade' cannot be made with no arguments in .*, line \d+, `self.width = .*`: ZeroDivisionError"),
+    ],
+)
+def test_a_fault_before_the_first_step(env, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make(env)
+
+
+def test_a_fault_below_wrappers_is_the_environments_own():
+    env = written(lambda env, key, state, action, result: result[:5])
+    with pytest.raises(UserError, match="step_env must return .* and returned 5 values"):
+        check_env(wrapped(task_of(env), ["sticky_actions(probability=0.5)"]))
 
 
 def test_actions_outside_the_space():

@@ -8,6 +8,7 @@ from jaxrl.envs.contract import AutoReset, Task, actions_of, solved_of, step_lim
 from jaxrl.envs.params import Around
 from jaxrl.envs.wrappers import read, text_of
 from jaxrl.errors import UserError
+from jaxrl.shapes import place, reason
 from jaxrl.types import Box, Discrete, Key, PyTree
 
 
@@ -86,10 +87,11 @@ def wrapped(task: Task, wrap: Sequence[str | Callable], objects: Mapping[str, Ca
         factory, keywords, label = _factory(entry, objects or {})
         try:
             env = factory(env, **keywords)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"wrapper {label!r} cannot be put around environment {task.name!r}: {error}") from error
+        except UserError:
+            raise
+        except Exception as error:
+            what = f"wrapper {label!r} cannot be put around environment {task.name!r}{place(error)}"
+            raise UserError(f"{what}: {reason(error)}") from error
         if not isinstance(env, Wrapper):
             raise UserError(
                 f"wrapper {label!r} made a {type(env).__name__}: it must return a jaxrl.envs.wrappers.Wrapper"
