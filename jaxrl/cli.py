@@ -14,7 +14,7 @@ import tyro
 
 from jaxrl import disk, listing, trackers
 from jaxrl.devices import prepare_jax
-from jaxrl.errors import UserError
+from jaxrl.errors import UserError, unknown
 from jaxrl.executors import ray_cluster
 from jaxrl.executors.execute import execute
 from jaxrl.executors.hosts import HEARTBEAT, wanted
@@ -40,7 +40,7 @@ READER_LEFT = 141  # 128 + SIGPIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 (not healthy), 2 (the user's mistake), 130 (interrupted), 141."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if os.getcwd() not in sys.path:  # a user's own package usually lies where the command is called
         sys.path.insert(0, os.getcwd())
     try:
@@ -274,7 +274,8 @@ def watch(
     from jaxrl.sweep.watch import watch as watch_lane
 
     seen = watch_lane(directory, lane, out or directory / "watch", episodes=episodes, seed=seed, greedy=greedy)
-    print(f"{seen.episode}: {seen.steps} steps, return {seen.episode_return:.3g}")
+    print(f"{seen.episode or 'no picture: the environment cannot draw itself'}", end=": ")
+    print(f"{seen.steps} steps, return {seen.episode_return:.3g}")
     print(seen.visits or "no map: the environment does not name its states")
     return 0
 
@@ -311,17 +312,21 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
 
 
 def list_(
-    what: tyro.conf.Positional[Literal["envs", "bonuses", "agents", "trainers", "claims"]],
+    what: tyro.conf.Positional[str] = "",
     containing: tyro.conf.Positional[str] = "",
 ) -> int:
     """List what can be named.
 
     Args:
-        what: envs, bonuses, agents, trainers or claims.
-        containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus, an
-            agent or a trainer also lists its parameters, as in `jaxrl list bonuses rnd`.
+        what: envs, bonuses, agents, trainers, wrappers, fields, metrics or claims.
+        containing: only rows with this word in them, as in `jaxrl list envs doorkey`; the name of a bonus, an agent,
+            a trainer or a wrapper also lists its parameters, as in `jaxrl list bonuses rnd`.
     """
-    tables = {"envs": listing.environments, "claims": listing.claims}
+    tables = listing.TABLES
+    if not what:
+        raise UserError(f"list: say what to list, one of {', '.join([*tables, *listing.CATALOGUES])}")
+    if what not in {*tables, *listing.CATALOGUES}:
+        raise unknown("list", what, [*tables, *listing.CATALOGUES])
     heads, rows = tables[what]() if what in tables else listing.factories(what)
     found = [row for row in rows if containing.lower() in " ".join(row).lower()]
     if not found:

@@ -1,12 +1,23 @@
-"""What can be named, as tables: environments, and bonuses, agents and trainers from their docstrings. No jax here."""
+"""What can be named, as tables: environments, fields, metrics, and factories from their docstrings. No jax here."""
 
+import math
 import re
 import sys
 
 import jaxrl.agents
+import jaxrl.envs.wrappers
 import jaxrl.intrinsic
 import jaxrl.trainers
-from jaxrl.signatures import signature
+from jaxrl.metrics import METRICS
+from jaxrl.signatures import signature, summary
+from jaxrl.spec.fields import CONFIG, Field, agent_fields
+
+CATALOGUES = {
+    "bonuses": jaxrl.intrinsic.CATALOGUE,
+    "agents": jaxrl.agents.CATALOGUE,
+    "trainers": jaxrl.trainers.CATALOGUE,
+    "wrappers": jaxrl.envs.wrappers.CATALOGUE,
+}
 
 
 def environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -17,20 +28,33 @@ def environments() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("environment", "source", "observation", "actions", "step limit", "solved", "state"), table
 
 
-def _catalogue(what: str) -> dict[str, str]:
-    return {
-        "bonuses": jaxrl.intrinsic.CATALOGUE,
-        "agents": jaxrl.agents.CATALOGUE,
-        "trainers": jaxrl.trainers.CATALOGUE,
-    }[what]
+def fields() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A row for each field of a run with the default agent; those of a bonus are listed with it."""
+    table: list[tuple[str, ...]] = [
+        (name, repr(field.default), _bounds(field), "lane" if field.traced else "program", field.help)
+        for name, field in sorted({**agent_fields(CONFIG["agent"].default, {}), **CONFIG}.items())
+    ]
+    return ("field", "default", "allowed", "each value is a", "what"), table
+
+
+def metrics() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    return ("metric", "what"), list(METRICS.items())
+
+
+def _bounds(field: Field) -> str:
+    if field.choices:
+        return ", ".join(field.choices)
+    if math.isfinite(field.high):
+        return f"{field.low:g} to {field.high:g}"
+    return f"at least {field.low:g}" if math.isfinite(field.low) else ""
 
 
 def factories(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A row for each, from the first line of its module's docstring and, of bonuses, the lines that close it."""
     closing = ("Kind", "Memory", "Knows") if what == "bonuses" else ()
     table = []
-    for name, reference in _catalogue(what).items():
-        doc = signature(reference).doc
+    for name, reference in CATALOGUES[what].items():
+        doc = summary(reference) if what == "wrappers" else signature(reference).doc  # they share modules
         table.append((name, doc.partition("\n")[0], *(closing_line(doc, word) for word in closing)))
     return ("name", "what", *("kind", "memory of an environment", "knows")[: len(closing)]), table
 
@@ -50,7 +74,7 @@ def closing_line(doc: str, word: str) -> str:
 
 
 def parameters(what: str, name: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    known = signature(_catalogue(what)[name])
+    known = signature(CATALOGUES[what][name])
     rows: list[tuple[str, ...]] = [
         (parameter, repr(default), "lane" if parameter in known.swept else "program", known.help.get(parameter, ""))
         for parameter, default in {**known.swept, **known.static}.items()
@@ -70,3 +94,6 @@ def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     with console.capture() as text:
         console.print(table)
     return text.get()
+
+
+TABLES = {"envs": environments, "fields": fields, "metrics": metrics, "claims": claims}

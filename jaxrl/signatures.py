@@ -29,7 +29,7 @@ from jaxrl.errors import UserError, unknown
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
     *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
-    *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "sweep/check.py"),
+    *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "envs/gymnax_pictures.py"),
     *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
@@ -62,6 +62,13 @@ def signature(factory: str | Callable) -> Signature:
     Raises UserError when the module or the name cannot be found, or a swept parameter's default is not a number.
     """
     return _of_object(factory) if callable(factory) else _of_reference(factory)
+
+
+def summary(reference: str) -> str:
+    """The docstring of the function behind a reference, whose module is not executed; "" where there is none."""
+    module, name = _split(reference)
+    found = [node for node in _parsed(_locate(module)).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return (ast.get_docstring(found[0]) or "") if found else ""
 
 
 def check_reference(reference: str) -> None:

@@ -80,6 +80,23 @@ def test_a_mistake_ends_with_code_2_and_without_jax(tmp_path, arguments, sentenc
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected", "sentence"),
+    [
+        ([], 0, "sweep      Run every lane of a TOML spec"),
+        (["list"], 2, "list: say what to list, one of envs, fields, metrics, claims, bonuses"),
+        (["list", "bonusses"], 2, "unknown list 'bonusses': did you mean 'bonuses'?"),
+        (["list", "wrappers", "noisy_tv"], 0, "the picture changes by an additional action"),
+        (["list", "fields", "discount"], 0, "discount of the extrinsic return"),
+        (["list", "metrics", "coverage"], 0, "named states visited so far"),
+        (["list", "trainers"], 0, "selmo"),
+    ],
+)
+def test_what_can_be_named_is_listed_without_jax(arguments, expected, sentence):
+    code, printed, imported = shell(*arguments)
+    assert (code, imported) == (expected, "[]") and sentence in printed and "Traceback" not in printed
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list", "envs"], ["list", "bonuses"]])
 def test_help_and_lists_come_without_jax(arguments):
     code, printed, imported = shell(*arguments)

@@ -9,6 +9,7 @@ from gymnax.environments.bsuite.deep_sea import DeepSea
 
 from jaxrl.envs.construct import construct
 from jaxrl.envs.contract import AutoReset, Task
+from jaxrl.envs.gymnax_pictures import picture
 from jaxrl.types import Array, Key, PyTree
 
 # reward_threshold in Gymnasium's registry (gymnasium/envs/__init__.py), for the published parameters.
@@ -38,6 +39,10 @@ class Gymnax(AutoReset):
             # A column never exceeds its row, so the agent acts in a triangle of cells; row == size is terminal.
             self.num_states = env.size * (env.size + 1) // 2
             self.state_id = lambda state, params: state.row * (state.row + 1) // 2 + state.column
+            rows, columns = np.tril_indices(env.size)
+            self.map_shape, self.map_cells = (env.size, env.size), rows * env.size + columns
+        if type(env).__module__.startswith("gymnax.") and (render := picture(env)):
+            self.render = render
 
     def solved(self, params: Any) -> float | None:
         """The return that counts as solved, or None where nobody published one for these parameters."""

@@ -168,17 +168,27 @@ def coefficient_heatmap(
     return frame.signed(on, dataset)
 
 
-def visitation(counts: np.ndarray, shape: tuple[int, int] | None = None, title: str = "", ax=None) -> Figure:
+def visitation(
+    counts: np.ndarray,
+    shape: tuple[int, int] | None = None,
+    title: str = "",
+    ax=None,
+    *,
+    cells: np.ndarray | None = None,
+) -> Figure:
     """The share of steps spent in each state, on a logarithmic scale; states never visited are left white.
 
     Args:
         counts: steps in each state, ``[num_states]``. shape: (rows, columns) of the map that the states are the cells
-            of, row by row; by default one row.
+            of, row by row; by default one row. cells: ``[num_states]``, the cell of each state, where states do not
+            fill the map.
     """
     rows, columns = shape or (1, len(counts))
-    if rows * columns != len(counts):
+    if cells is None and rows * columns != len(counts):
         raise UserError(f"shape = {(rows, columns)}: {len(counts)} states do not fill it")
-    share = np.ma.masked_equal(counts.reshape(rows, columns) / max(counts.sum(), 1), 0)
+    laid_out = np.zeros(rows * columns)
+    laid_out[slice(None) if cells is None else cells] = counts
+    share = np.ma.masked_equal(laid_out.reshape(rows, columns) / max(counts.sum(), 1), 0)
     size = max(3.0, 6.0 * min(1.0, rows / columns))
     figure = Figure(figsize=(7.0, size + 0.6), layout="constrained") if ax is None else ax.figure
     axis = figure.subplots() if ax is None else ax

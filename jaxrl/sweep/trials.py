@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxrl.results.values import shown
 from jaxrl.spec.draws import Search
 
 
@@ -23,6 +22,8 @@ def best(trials: Sequence[Trial], direction: str) -> Trial | None:
 def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int]) -> str:
     """Every trial in a line, best first, the best one by itself, and what its value on the search's seeds is not."""
     import pandas as pd
+
+    from jaxrl.results.values import shown
 
     ranked = sorted(trials, key=lambda trial: (*_rank(trial, search.direction), trial.number))
     rows = [

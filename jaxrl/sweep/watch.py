@@ -21,7 +21,7 @@ MAX_FRAMES = 1000  # ours: a longer episode is shown to here
 
 
 class Watched(NamedTuple):
-    episode: Path  # GIF
+    episode: Path | None  # GIF; None where the environment cannot draw itself
     visits: Path | None  # PNG; None where the environment cannot name its states
     steps: int  # of the episode shown
     episode_return: float
@@ -39,31 +39,34 @@ def watch(
 ) -> Watched:
     """Play `episodes` episodes with the policy that `lane` ended with; draw the first, and count the states of all.
 
-    Writes `out`/LANE.gif and, where the environment names its states, `out`/LANE-visits.png: the share of steps spent
-    in each. `seed` chooses the episodes. `objects` as for `load_policy`.
+    Writes `out`/LANE.gif where the environment draws itself, and where it names its states `out`/LANE-visits.png: the
+    share of steps spent in each. `seed` chooses the episodes. `objects` as for `load_policy`.
 
     Raises:
-        UserError: no such lane, or an environment that cannot draw itself.
+        UserError: no such lane, or an environment that neither draws itself nor names its states.
     """
     policy = load_policy(directory, lane, greedy=greedy, objects=objects)
     render = getattr(policy.task.env, "render", None)
-    if render is None:
-        raise UserError(f"environment {policy.task.name!r} cannot draw itself: give it render(state, params)")
+    if render is None and policy.task.num_states is None:
+        raise UserError(
+            f"environment {policy.task.name!r} neither draws itself nor names its states: give it "
+            "render(state, params), or num_states and state_id(state, params)"
+        )
     shown, alive, returns, counts = jax.jit(lambda key: _play(policy, episodes, key))(jax.random.key(seed))
     steps = int(alive.sum())
-    last = min(steps, MAX_FRAMES)
-    frames = jax.jit(lambda states: jax.lax.map(lambda state: render(state, policy.task.params), states))(
-        jax.tree.map(lambda x: x[: last + 1], shown)
-    )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    episode, visits = out / f"{lane}.gif", None
-    write_gif(np.asarray(frames), episode)
+    episode, visits = None, None
+    if render is not None:
+        some = jax.tree.map(lambda x: x[: min(steps, MAX_FRAMES) + 1], shown)
+        draw = lambda states: jax.lax.map(lambda state: render(state, policy.task.params), states)
+        episode = out / f"{lane}.gif"
+        write_gif(np.asarray(jax.jit(draw)(some)), episode)
     if policy.task.num_states is not None:
         visits = out / f"{lane}-visits.png"
         title = f"{policy.task.name}, {episodes} episodes of lane {lane}"
-        shape = getattr(policy.task.env, "map_shape", None)
-        plot.visitation(np.asarray(counts), shape, title).savefig(visits, dpi=150)
+        shape, cells = (getattr(policy.task.env, name, None) for name in ("map_shape", "map_cells"))
+        plot.visitation(np.asarray(counts), shape, title, cells=cells).savefig(visits, dpi=150)
     return Watched(episode, visits, steps, float(returns[0]))
 
 

@@ -53,7 +53,7 @@ class Game(AutoReset):
         self.env, self.judges = task.env, judges
         self.rounds, self.length, self.classes = rounds, length, classes
         self.actions, self.lazy_reset = task.actions, task.env.lazy_reset
-        self.map_shape = getattr(task.env, "map_shape", None)
+        self.map_shape, self.map_cells = (getattr(task.env, name, None) for name in ("map_shape", "map_cells"))
         if render := getattr(task.env, "render", None):
             self.render = lambda state, params: render(state.inner, params)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
-from jaxrl.envs.contract import task_of
+from jaxrl.envs.contract import sample_action, task_of
 from jaxrl.errors import UserError
 
 
@@ -96,3 +96,23 @@ def test_a_users_own_gymnax_environment_is_adapted():
     assert (task.name, task.params.gravity) == ("Heavy", 0.003)
     assert envs.make(Heavy).solved is None  # the threshold was published for another environment
     envs.check_env(task, steps=20)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0",
+                                  "Pendulum-v1", "Catch-bsuite", "DeepSea-bsuite", "Breakout-MinAtar"])  # fmt: skip
+def test_a_picture_changes_with_the_state(name):
+    task = envs.make(name)
+
+    def pictures(key):
+        _, state = task.env.reset(key, task.params)
+        after = task.env.step(key, state, sample_action(task.actions, key), task.params)[1]
+        return task.env.render(state, task.params), task.env.render(after, task.params)
+
+    before, after = map(np.asarray, jax.jit(pictures)(jax.random.key(0)))
+    assert before.dtype == np.uint8 and before.ndim == 3 and before.shape[-1] == 3
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) >= 3 and (before != after).any()
+
+
+def test_the_map_of_deep_sea_is_the_sea():
+    env = envs.make("DeepSea-bsuite", size=3).env
+    assert env.map_shape == (3, 3) and env.map_cells.tolist() == [0, 3, 4, 6, 7, 8]

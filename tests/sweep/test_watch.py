@@ -58,11 +58,21 @@ def test_every_step_of_every_episode_is_counted_where_it_acted(trained):
     np.testing.assert_array_equal(alone, np.bincount(np.asarray(one.position)[:steps], minlength=3))
 
 
-def test_an_environment_that_cannot_draw_itself_is_a_sentence(tiny_spec, tmp_path):
+class Nameless(Chain):
+    num_states = state_id = None
+
+
+def test_without_a_picture_the_map_is_drawn_and_without_both_nothing_is_compiled(tiny_spec, tmp_path, monkeypatch):
     spec = tiny_spec(seeds=1, evals=0, steps=32)
-    run(spec, tmp_path)
-    with pytest.raises(UserError, match="'probe/chain' cannot draw itself: give it render"):
-        watch(tmp_path, next(iter(store.committed(tmp_path))), tmp_path, objects=spec.objects)
+    run(spec, tmp_path / "named")
+    seen = watch(tmp_path / "named", next(iter(store.committed(tmp_path / "named"))), tmp_path, objects=spec.objects)
+    assert seen.episode is None and seen.visits.stat().st_size > 5000 and seen.steps > 0
+    spec = tiny_spec(env=Nameless, seeds=1, evals=0, steps=32)
+    run(spec, tmp_path / "nameless")
+    monkeypatch.setattr("jaxrl.sweep.watch._play", lambda *arguments: pytest.fail("compiled"))
+    lane = next(iter(store.committed(tmp_path / "nameless")))
+    with pytest.raises(UserError, match="'Nameless' neither draws itself nor names its states: give it render"):
+        watch(tmp_path / "nameless", lane, tmp_path, objects=spec.objects)
 
 
 def test_a_map_leaves_unvisited_states_white_and_must_fit():
@@ -72,6 +82,8 @@ def test_a_map_leaves_unvisited_states_white_and_must_fit():
     assert "2 of 6 states visited" in axis.get_title()
     with pytest.raises(UserError, match="6 states do not fill"):
         visitation(np.zeros(6), (2, 2))
+    axis = visitation(np.array([3.0, 1, 0]), (2, 2), cells=np.array([0, 2, 3])).axes[0]
+    assert axis.images[0].get_array().tolist() == [[0.75, None], [0.25, None]]
 
 
 def test_small_pictures_are_enlarged_and_large_ones_are_not(tmp_path):

@@ -29,7 +29,7 @@ class Wrapper(AutoReset):
         self.default_params = self.around(getattr(env, "default_params", None))
         self.lazy_reset = getattr(env, "lazy_reset", False)
         self.num_states = getattr(env, "num_states", None)
-        self.map_shape = getattr(env, "map_shape", None)
+        self.map_shape, self.map_cells = (getattr(env, name, None) for name in ("map_shape", "map_cells"))
         self.state_id = self._of_inner("state_id")
         if render := self._of_inner("render"):
             self.render = render
