@@ -59,7 +59,9 @@ def test_every_step_of_every_episode_is_counted_where_it_acted(trained):
 
 
 class Nameless(Chain):
-    num_states = state_id = None
+    def __init__(self):
+        super().__init__()
+        self.num_states = self.state_id = None
 
 
 def test_without_a_picture_the_map_is_drawn_and_without_both_nothing_is_compiled(tiny_spec, tmp_path, monkeypatch):
