@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrl.intrinsic import CATALOGUE
+from jaxrl.keys import key_of
 
 STEPS, ENVS, OBSERVATION, WIDTH, STATES, EPISODE = 128, 64, 64, 256, 1000, 50
 COMBINED = {"airs": "airs(count, rnd)"}  # combinators pay nothing by themselves
@@ -85,7 +86,7 @@ def measure(name: str) -> None:
     import jax
     import jax.numpy as jnp
 
-    reward, key = build(name), jax.random.key(0)
+    reward, key = build(name), key_of(0)
     episode = EPISODE if name not in SEARCHED else 10**9  # so long that what is searched is full
     batch = transitions(0, episode)
     example = jax.tree.map(lambda x: jnp.zeros_like(x[0]), batch)
@@ -187,7 +188,7 @@ def ppo_seconds(reward) -> tuple[float, float]:
             streams, actions=task.actions, iterations=1000, explore=True, hidden=(WIDTH, WIDTH), activation="tanh"
         )
         trainer = on_policy(task, agent, reward, combine, num_envs=ENVS, num_steps=STEPS)
-        state = jax.jit(trainer.init)(jax.random.key(0))
+        state = jax.jit(trainer.init)(key_of(0))
         step = jax.jit(trainer.step, donate_argnums=0).lower(state).compile()
         carried = [state]
 

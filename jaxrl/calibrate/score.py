@@ -13,6 +13,7 @@ from jaxrl.calibrate.measures import decay, half_life, noise_kept, noise_pay, sh
 from jaxrl.calibrate.walks import ACTIONS, FULL, NOISE, Protocol, Walk, visits, walks
 from jaxrl.calibrate.worlds import one_hots, over_lanes, paid, pixels
 from jaxrl.intrinsic import CATALOGUE, expression
+from jaxrl.keys import key_of, with_generator
 from jaxrl.results import stats
 from jaxrl.signatures import Signature, signature
 
@@ -37,6 +38,7 @@ class Calibration(NamedTuple):
     curves: dict[str, np.ndarray]  # "grid", "picture" -> [seeds, bins]  mean bonus at n visits over that at the first
 
 
+@with_generator
 def calibrate(
     bonus: str,
     seeds: Sequence[int],
@@ -51,7 +53,7 @@ def calibrate(
     tree = expression.parse(bonus, objects)
     counts = COUNTS[kind(tree, objects)]
     make = functools.partial(expression.build, tree, objects=objects, actions=ACTIONS)
-    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+    keys = jax.vmap(key_of)(jnp.asarray(seeds, jnp.uint32))
 
     def on_grid(lane):
         (scale, television), key, walk = lane

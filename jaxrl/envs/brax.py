@@ -14,6 +14,7 @@ from jaxrl.envs import brax_mazes
 from jaxrl.envs.construct import arguments_of, construct
 from jaxrl.envs.contract import AutoReset, Task, sample_action
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Box, Key, PyTree
 
 
@@ -81,9 +82,9 @@ def _sparse(name: str) -> Callable:
 
 def _check_fluid(task: Task) -> None:
     """Only swimmer has fluid forces; brax 0.14.2 computes them with an argument of jnp.clip that jax has removed."""
-    env, params, action = task.env, task.params, sample_action(task.actions, jax.random.key(0))
+    env, params, action = task.env, task.params, sample_action(task.actions, key_of(0))
     try:
-        jax.eval_shape(lambda key: env.step(key, env.reset(key, params)[1], action, params), jax.random.key(0))
+        jax.eval_shape(lambda key: env.step(key, env.reset(key, params)[1], action, params), key_of(0))
     except TypeError as error:
         raise UserError(
             f"environment {task.name!r} does not run with this pair of versions, brax {version('brax')} and "

@@ -9,6 +9,7 @@ import numpy as np
 from jaxrl.envs import make
 from jaxrl.envs.contract import AutoReset, Task, actions_of, sample_action, strong
 from jaxrl.envs.wrappers.wrapper import Wrapper
+from jaxrl.keys import key_of
 from jaxrl.shapes import ContractError, arrays, calling, is_real_scalar, parts, same, words
 from jaxrl.types import Array, Box, Discrete, Key
 
@@ -24,7 +25,7 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
     first violation.
     """
     task = task_or_env if isinstance(task_or_env, Task) else make(task_or_env)
-    key = jax.random.key(0) if key is None else key
+    key = key_of(0) if key is None else key
     check_types(task)
     seen = jax.tree.map(np.asarray, jax.jit(lambda key: _experience(task, steps, key))(key))
     _check_actions(task, seen["action"])
@@ -74,7 +75,7 @@ def _follow(task: Task, env: Any, params: Any, actions: Discrete | Box, methods:
     what = f"environment {task.name!r} breaks the contract:"
     of_author = methods[1] == "step_env"  # AutoReset mends weak types, numbers for arrays, and the final observation
     reset, step = getattr(env, methods[0]), getattr(env, methods[1])
-    key = jax.eval_shape(jax.random.key, 0)
+    key = jax.eval_shape(key_of, 0)
 
     def begin(key):
         with calling(f"{what} {methods[0]}"):
@@ -123,7 +124,7 @@ def _check_state_id(task: Task) -> None:
         with calling(what):
             return task.state_id(state, task.params)
 
-    found = jax.eval_shape(name_one, jax.eval_shape(jax.random.key, 0))
+    found = jax.eval_shape(name_one, jax.eval_shape(key_of, 0))
     if getattr(found, "shape", None) != () or found.dtype != jnp.int32:
         raise ContractError(f"{what} gave {words(found)}, it must give an int32 scalar")
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.shapes import calling, parts
 from jaxrl.types import Array, Box, Discrete, Key, PyTree
 
@@ -130,7 +131,7 @@ def _example(name: str, env: Any, params: Any) -> PyTree:
             begun = env.reset(key, params)
         return parts(what, "(obs, state)", begun)[0]
 
-    return jax.eval_shape(observed, jax.random.key(0))
+    return jax.eval_shape(observed, key_of(0))
 
 
 def solved_of(env: Any, params: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxrl.envs.contract import Task, actions_of, sample_action, solved_of, step_limit
 from jaxrl.errors import UserError, unknown
+from jaxrl.keys import key_of
 from jaxrl.types import Array
 
 MOST_EXACT = 2**24  # lanes carry their values as float32, which holds every whole number up to here
@@ -77,7 +78,7 @@ def check_traceable(task: Task, name: str) -> None:
         params = replaced(task.params, name, number)
         if isinstance(step_limit(task.env, params), jax.core.Tracer):
             raise TypeError(LIMIT)
-        actions, key = actions_of(task.name, task.env, params), jax.random.key(0)
+        actions, key = actions_of(task.name, task.env, params), key_of(0)
         _, state = task.env.reset(key, params)
         return task.env.step(key, state, sample_action(actions, key), params)[0]
 

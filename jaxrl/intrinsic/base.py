@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl.keys import key_of
 from jaxrl.networks import over
 from jaxrl.types import Array, Episodic, Features, IntrinsicReward, PyTree, Transition
 
@@ -88,7 +89,7 @@ def require_memoryless(reward: IntrinsicReward, example) -> IntrinsicReward:
     Raises:
         ValueError: its memory is not empty for `example`, a Transition ``[N, ...]``.
     """
-    memory = jax.eval_shape(reward.init, jax.random.key(0), example)[1]
+    memory = jax.eval_shape(reward.init, key_of(0), example)[1]
     held = jax.tree_util.tree_leaves_with_path(memory)
     if held:
         what = ", ".join(f"{jax.tree_util.keystr(path) or 'memory'} {leaf.shape}" for path, leaf in held[:3])

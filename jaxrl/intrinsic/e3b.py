@@ -31,6 +31,7 @@ from jaxrl.errors import unknown
 from jaxrl.intrinsic.base import episodic
 from jaxrl.intrinsic.features import frozen, inverse_dynamics
 from jaxrl.intrinsic.normalize import standardize
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Box, Discrete, Episodic, IntrinsicReward
 
 FEATURES = ("inverse", "projection")
@@ -67,7 +68,7 @@ def diagonal(memory: EllipticalMemory) -> Array:
 def projected(obs: Array, dim: int) -> Array:
     """A fixed random linear map of one observation and of 1, layer-normalised: ``[*O] -> [dim]`` float32."""
     x = jnp.append(obs.reshape(-1).astype(jnp.float32), 1.0)
-    y = jax.random.normal(jax.random.key(0), (dim, x.shape[0])) @ x
+    y = jax.random.normal(key_of(0), (dim, x.shape[0])) @ x
     return (y - y.mean()) / jnp.sqrt(y.var() + 1e-6)
 
 

@@ -1,7 +1,8 @@
 """What was measured of a claim, as JSON beside its file: scores, intervals, verdicts, cost, and the code behind them.
 
 A record counts as long as no code that decided its numbers has changed: the claim's own file and every module of
-jaxrl that was imported to measure it, without comments and docstrings. After that it is stale.
+jaxrl that was imported to measure it, without comments and docstrings. After that it is stale, and `pending.json`
+beside the records says why where it is not measured again at once.
 """
 
 import json
@@ -18,7 +19,7 @@ import xarray as xr
 
 from jaxrl import signatures
 from jaxrl.devices import cores
-from jaxrl.errors import UserError
+from jaxrl.errors import UserError, unknown
 from jaxrl.reproduce import catalogue
 from jaxrl.reproduce.lab import Lab
 from jaxrl.reproduce.verdict import Decided, overall
@@ -120,6 +121,21 @@ def changed(record: Mapping[str, Any]) -> list[str]:
     root = catalogue.folder().parent
     now = {file: signatures.file_fingerprint(root / file) for file in record["code"] if (root / file).exists()}
     return [file for file, was in record["code"].items() if now.get(file) != was]
+
+
+def pending() -> dict[str, str]:
+    """{claim: why its stale record is not measured again yet}.
+
+    Raises UserError for a name that is no claim's and for a reason that says nothing.
+    """
+    file = path("pending")
+    found = parsed(file) if file.exists() else {}
+    for name, reason in found.items():
+        if name not in catalogue.names():
+            raise unknown(f"claim in {file.name}", name, catalogue.names())
+        if not isinstance(reason, str) or not reason.strip():
+            raise UserError(f"{file}: {name!r} gives {reason!r} as its reason: write in words what changed")
+    return found
 
 
 def panels_of(record: Mapping[str, Any]) -> dict[str, xr.DataArray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.reproduce import catalogue
 from jaxrl.reproduce.figure import corner, figure, line
-from jaxrl.reproduce.record import changed, panels_of, read
+from jaxrl.reproduce.record import changed, panels_of, pending, read
 from jaxrl.reproduce.verdict import mean
 from jaxrl.results.report import STYLE
 from jaxrl.results.values import shown
@@ -46,8 +46,11 @@ def state(name: str, scale: str = "cpu") -> tuple[str, str]:
     found = read(name, scale)
     if found is None:
         return "not measured", ""
-    files = changed(found)
-    return found["verdict"], f"stale: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''} changed" if files else ""
+    if not (files := changed(found)):
+        return found["verdict"], ""
+    if reason := pending().get(name):
+        return found["verdict"], f"pending: {reason}"
+    return found["verdict"], f"stale: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''} changed"
 
 
 def readme_table(scale: str = "cpu") -> str:
@@ -55,11 +58,13 @@ def readme_table(scale: str = "cpu") -> str:
     rows = ["| claim | verdict | measured | cost |", "|---|---|---|---|"]
     for name in catalogue.names():
         found = read(name, scale)
-        verdict, stale = state(name, scale)
+        verdict, why = state(name, scale)
+        if why.startswith("stale"):  # the files are for the console
+            why = "stale"
         measured = "<br>".join(f"{line(one)}" for one in found["differences"]) if found else ""
         cost = f"{found['steps'] / 1e6:.1f}M steps, {found['seconds'] / 60:.0f} min" if found else ""
         linked = f"[`{name}`](experiments/{name.replace('-', '_')}.py) {catalogue.title(name)}"
-        rows.append(_row(linked, f"**{verdict}**{' (stale)' if stale else ''}", measured, cost))
+        rows.append(_row(linked, f"**{verdict}**{f' ({why})' if why else ''}", measured, cost))
     return "\n".join([BEGIN, *rows, END])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxrl.errors import UserError
 from jaxrl.executors.signals import Wish
+from jaxrl.keys import with_generator
 from jaxrl.reproduce import catalogue, record, report
 from jaxrl.reproduce.figure import figure
 from jaxrl.reproduce.lab import Lab
@@ -38,7 +39,7 @@ def reproduce(
     """
     claim = catalogue.load(name)
     lab = Lab(claim.SCALES[scale], place(name, scale, out), stop=stop, on_event=on_event)
-    panels = claim.measure(lab)
+    panels = with_generator(claim.measure)(lab)
     if not panels:
         raise UserError(f"{name}: measure returned no panel")
     registered = list(claim.DIFFERENCES)

@@ -262,8 +262,10 @@ def _one_code(directory) -> list[dict]:
     newest = {name: source for manifest in kept for name, source in manifest["sources"].items()}
     current = [manifest for manifest in kept if manifest["sources"].items() <= newest.items()]
     if len(current) < len(kept):
-        old = sum(len(manifest["lanes"]) for manifest in kept if manifest not in current)
-        warnings.warn(f"{directory} holds {old} lanes of earlier versions of {', '.join(newest)}: leaving them out",
+        others = [manifest for manifest in kept if manifest not in current]
+        old = sum(len(manifest["lanes"]) for manifest in others)
+        what = {name for manifest in others for name, source in manifest["sources"].items() if newest[name] != source}
+        warnings.warn(f"{directory} holds {old} lanes made with other {', '.join(sorted(what))}: leaving them out",
                       stacklevel=4)  # fmt: skip
     return current
 

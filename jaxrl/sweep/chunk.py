@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import checkpoint, disk
+from jaxrl.keys import GENERATOR
 from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
 from jaxrl.spec.fields import iterations
@@ -285,7 +286,7 @@ def environment(packing: Packing) -> dict:
         "backend": packing.backend,
         "device_kind": device.device_kind,
         "devices": jax.local_device_count(),
-        "prng": str(jax.random.key_impl(jax.random.key(0))),
+        "prng": GENERATOR,
     }
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from jaxrl.keys import key_of
 from jaxrl.sweep.program import Program
 from jaxrl.types import Key, PyTree
 
@@ -46,7 +47,7 @@ def packing_for(lanes: int, at_once: int | None = None) -> Packing:
 
 def keys_of(seeds: Sequence[int]) -> Key:
     """Typed keys ``[R]``, equal for equal seeds."""
-    root = jax.random.key(ROOT_SEED)
+    root = key_of(ROOT_SEED)
     return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.asarray(seeds, jnp.uint32))
 
 
@@ -112,7 +113,7 @@ def state_bytes(program: Program, values: Mapping[str, float]) -> int:
     def init(values, key):
         return program.make(values).trainer.init(key)
 
-    shapes = jax.eval_shape(init, {name: jnp.float32(value) for name, value in values.items()}, jax.random.key(0))
+    shapes = jax.eval_shape(init, {name: jnp.float32(value) for name, value in values.items()}, key_of(0))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 

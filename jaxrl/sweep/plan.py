@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 from jaxrl.envs.catalogue import library_versions
 from jaxrl.errors import UserError
+from jaxrl.identity import settings as settings_of_jax
 from jaxrl.signatures import code_fingerprint, source_fingerprint
 from jaxrl.spec.settings import Spec, references, settings
+
+SETTINGS = "settings of jax"  # among the sources of a lane's numbers
 
 
 class Lane(NamedTuple):
@@ -21,7 +24,7 @@ class Lane(NamedTuple):
     program: dict[str, Any]  # every static field
     values: dict[str, float]  # every traced field
     seed: int
-    sources: dict[str, str]  # user code by reference -> its fingerprint; the environment's library -> its version
+    sources: dict[str, str]  # user code by reference -> its fingerprint, the environment's library -> its version, ...
 
 
 class Chunk(NamedTuple):
@@ -45,6 +48,7 @@ def lanes(spec: Spec) -> list[Lane]:
             if reference not in fingerprints:
                 fingerprints[reference] = source_fingerprint(spec.objects.get(reference, reference))
         sources = {reference: fingerprints[reference] for reference in named} | library_versions(program["env"])
+        sources[SETTINGS] = settings_of_jax()
         for values in all_values:
             for seed in spec.seeds:
                 lane = Lane(lane_id(program, values, seed, sources), program, values, seed, sources)

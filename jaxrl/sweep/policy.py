@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl.envs.contract import Task
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
 from jaxrl.sweep.lanes import keys_of, lanes_of, packing_for, padded, stacked
@@ -50,7 +51,7 @@ def load_policy(
     agent = one.greedy if greedy else one.sampling
 
     def fresh(num_envs: int):
-        return agent.init(jax.random.key(0), example_of(one.task, num_envs))
+        return agent.init(key_of(0), example_of(one.task, num_envs))
 
     template = jax.eval_shape(lambda: fresh(1)[0])
     state = restore(template, store.load_params(directory, lane), lane)

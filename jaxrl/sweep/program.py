@@ -22,6 +22,7 @@ from jaxrl.envs.wrappers.wrapper import wrapped
 from jaxrl.intrinsic import expression
 from jaxrl.intrinsic.check import follow_expression
 from jaxrl.intrinsic.combine import map_obs
+from jaxrl.keys import with_generator
 from jaxrl.shapes import made
 from jaxrl.signatures import Signature, signature
 from jaxrl.spec.fields import CONFIG, PARAMS, iterations, trainer_label
@@ -48,6 +49,7 @@ class Program(NamedTuple):
     check: Callable[[Mapping[str, float]], None]  # given a lane's values, raises UserError for a broken bonus or agent
 
 
+@with_generator
 def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = None) -> Program:
     """The program of static fields as `jaxrl.spec.settings` resolved them; `objects` are user code by reference."""
     objects = objects or {}
@@ -65,6 +67,7 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
     loop = static.get("trainer", CONFIG["trainer"].default)
     trainer_factory, trainer_takes = _factory(loop, jaxrl.trainers.CATALOGUE, objects)
 
+    @with_generator
     def make(values: Mapping[str, Any]) -> LaneProgram:
         numbers = _params(values)
         task = with_numbers(shared, numbers)
@@ -110,6 +113,9 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
         learners = greedy, sampling
         sampling, greedy, task = trainer.policy(sampling), trainer.policy(greedy), trainer.task or task
 
+        trainer = trainer._replace(init=with_generator(trainer.init), step=with_generator(trainer.step))
+
+        @with_generator
         def measure(key: Key, state: PyTree):
             k_greedy, k_sampled = jax.random.split(key)
             episodes = static["eval_episodes"]

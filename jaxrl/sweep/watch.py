@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of, with_generator
 from jaxrl.results import plot
 from jaxrl.sweep.policy import Policy, load_policy
 from jaxrl.trainers.rollout import start, step_all
@@ -52,14 +53,15 @@ def watch(
             f"environment {policy.task.name!r} neither draws itself nor names its states: give it "
             "render(state, params), or num_states and state_id(state, params)"
         )
-    shown, alive, returns, counts = jax.jit(lambda key: _play(policy, episodes, key))(jax.random.key(seed))
+    shown, alive, returns, counts = jax.jit(lambda key: _play(policy, episodes, key))(key_of(seed))
     steps = int(alive.sum())
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     episode, visits = None, None
     if render is not None:
         some = jax.tree.map(lambda x: x[: min(steps, MAX_FRAMES) + 1], shown)
-        draw = lambda states: jax.lax.map(lambda state: render(state, policy.task.params), states)
+        drawn = with_generator(render)
+        draw = lambda states: jax.lax.map(lambda state: drawn(state, policy.task.params), states)
         episode = out / f"{lane}.gif"
         write_gif(np.asarray(jax.jit(draw)(some)), episode)
     if policy.task.num_states is not None:
@@ -77,6 +79,7 @@ def write_gif(frames: np.ndarray, path: Path) -> None:
     images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // FRAMES_PER_SECOND, loop=0)
 
 
+@with_generator
 def _play(policy: Policy, episodes: int, key: Key) -> tuple:
     """(states [T + 1] of the first episode, alive [T] there, returns [episodes], steps in each state [num_states])."""
     task = policy.task

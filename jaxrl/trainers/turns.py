@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxrl.envs.contract import AutoReset, Task
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.types import Agent, Array, Key, PyTree
 
 FLOOR = 1e-3  # of a probability inside the logarithm; the released code's
@@ -88,7 +89,7 @@ class Game(AutoReset):
 def played_in_turns(task: Task, judges: Callable, rounds: int, length: int, classes: int) -> Task:
     """The task of the game in the world of `task`; raises UserError where it cannot be played there."""
     game = Game(task, judges, rounds, length, classes)
-    shape = jax.eval_shape(lambda key: game.reset(key, task.params)[0], jax.random.key(0)).shape
+    shape = jax.eval_shape(lambda key: game.reset(key, task.params)[0], key_of(0)).shape
     state_id = task.state_id and (lambda state, params: task.state_id(state.inner, params))
     return task._replace(
         env=game, obs_shape=shape, obs_dtype=jnp.dtype(jnp.float32), max_steps=rounds * length, state_id=state_id

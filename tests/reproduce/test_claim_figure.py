@@ -184,5 +184,10 @@ def test_the_table_of_the_readme_shows_the_record_and_that_it_is_stale(claims):
     assert report.state("toy-claim") == (
         "reproduced", "stale: jaxrl/gone0.py, jaxrl/gone1.py, jaxrl/gone2.py ... changed",
     )  # fmt: skip
+    record.put(record.path("pending"), {"toy-claim": "other | keys"})
+    assert report.state("toy-claim") == ("reproduced", "pending: other | keys")
+    assert "| **reproduced** (pending: other \\| keys) |" in report.readme_table()
+    record.write("toy-claim", "cpu", found)
+    assert report.state("toy-claim") == ("reproduced", "")
     assert report.state("toy-claim", "gpu") == ("not measured", "")
     assert math.isfinite(found["differences"][0]["value"])

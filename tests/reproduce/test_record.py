@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,25 @@ def test_a_damaged_record_is_named(claims, content):
         record.read("toy-claim", "cpu")
     with pytest.raises(UserError, match="toy-claim.json is damaged"):
         record.write("toy-claim", "cpu", {})
+
+
+def test_what_is_pending_says_why_and_is_a_claim(claims):
+    assert record.pending() == {}
+    file = record.path("pending")
+    file.parent.mkdir()
+    record.put(file, {"toy-claim": "other keys"})
+    assert record.pending() == {"toy-claim": "other keys"}
+    for wrong, sentence in (
+        ({"toy-clam": "other keys"}, "unknown claim in pending.json 'toy-clam': did you mean 'toy-claim'?"),
+        ({"toy-claim": " "}, "pending.json: 'toy-claim' gives ' ' as its reason: write in words what changed"),
+        ({"toy-claim": None}, "'toy-claim' gives None as its reason"),
+    ):
+        record.put(file, wrong)
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            record.pending()
+    file.write_text("[]")
+    with pytest.raises(UserError, match="pending.json is damaged"):
+        record.pending()
 
 
 def test_a_write_that_fails_leaves_the_record_as_it_was(claims):

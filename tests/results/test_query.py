@@ -129,6 +129,14 @@ def test_two_lanes_in_one_place_are_refused(tmp_path, chunk):
         results.curves(tmp_path / "a", tmp_path / "b")
 
 
+def test_lanes_made_with_other_sources_are_said_and_never_mixed(tmp_path, chunk):
+    shared = {"my_pkg:Maze": "f1"}
+    write_chunk(tmp_path, chunk(sources={**shared, "settings of jax": "defaults"}, seeds=range(5)))
+    write_chunk(tmp_path, chunk(sources={**shared, "settings of jax": "jax_enable_x64=true"}, seeds=range(5, 8)))
+    with pytest.warns(UserWarning, match="holds 5 lanes made with other settings of jax: leaving them out"):
+        assert results.curves(tmp_path).sizes["seed"] == 3
+
+
 def test_another_version_of_the_code_is_said_and_never_mixed(tmp_path, chunk):
     write_chunk(tmp_path / "a", chunk(code="old", seeds=range(5)))
     write_chunk(tmp_path / "a", chunk(code="new"))

@@ -137,6 +137,7 @@ def test_the_version_of_the_environments_library_is_part_of_a_lane(monkeypatch):
     made = {env: lanes(spec(env=env))[0] for env in ("navix/Empty-5x5", "grid/Empty-5x5")}
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0" if name == "navix" else version(name))
-    assert made["navix/Empty-5x5"].sources == {"navix": version("navix")}
+    assert made["navix/Empty-5x5"].sources == {"navix": version("navix"), "settings of jax": "defaults"}
+    assert made["grid/Empty-5x5"].sources == {"settings of jax": "defaults"}
     assert lanes(spec(env="navix/Empty-5x5"))[0].id != made["navix/Empty-5x5"].id
     assert lanes(spec(env="grid/Empty-5x5"))[0].id == made["grid/Empty-5x5"].id

@@ -71,9 +71,10 @@ def context_key(key: Key, contexts: Array | int) -> tuple[Key, Array]:
     bounded = jnp.asarray(contexts) > 0
     context = jax.random.randint(context_key, (), 0, jnp.maximum(contexts, 1))
     # Not the caller's key: a context must be the same world in every run.
-    fixed = jax.random.fold_in(jax.random.key(0), context)
+    generator = jax.random.key_impl(key)
+    fixed = jax.random.fold_in(jax.random.key(0, impl=generator), context)
     data = jnp.where(bounded, jax.random.key_data(fixed), jax.random.key_data(world_key))
-    return jax.random.wrap_key_data(data), jnp.where(bounded, context, -1)
+    return jax.random.wrap_key_data(data, impl=generator), jnp.where(bounded, context, -1)
 
 
 def start(grid: Array, x: Array, y: Array, direction: Array | int, mission: Array | int = 0) -> GridState:

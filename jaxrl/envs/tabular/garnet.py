@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrl.envs.tabular.mdp import Outcomes, Tabular, whole
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.types import Array
 
 
@@ -52,7 +53,7 @@ class Garnet(Tabular):
         return jnp.ones(1), jnp.zeros(1, jnp.int32)
 
     def outcomes(self, state, action, params):
-        mdp_key = jax.random.key(jnp.asarray(params.mdp_seed, jnp.int32))
+        mdp_key = key_of(jnp.asarray(params.mdp_seed, jnp.int32))
         key = jax.random.fold_in(mdp_key, state * self.actions.n + action)
         # One call, because it is most of what a step costs.
         for_states, for_cuts, pays, reward = jnp.split(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from jaxrl.envs.tabular.mdp import Outcomes, Tabular, whole
+from jaxrl.keys import key_of
 from jaxrl.types import Array
 
 _DEAD = 2
@@ -89,7 +90,7 @@ class CombinationLock(Tabular):
         return Outcomes(jnp.stack([chance, 1 - chance]), index, reward)
 
     def _good_action(self, time, chain, params):
-        word = jax.random.key(jnp.asarray(params.mdp_seed, jnp.int32))
+        word = key_of(jnp.asarray(params.mdp_seed, jnp.int32))
         return jax.random.randint(jax.random.fold_in(word, 2 * time + chain), (), 0, self.actions.n)
 
     def observe(self, key, index, params):

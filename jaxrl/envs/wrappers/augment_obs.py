@@ -31,6 +31,7 @@ from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.e3b import diagonal, elliptical, projected
 from jaxrl.intrinsic.hashing import bucket
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Episodic, PyTree
 
 
@@ -83,7 +84,7 @@ class AugmentObs(Wrapper):
         self.statistic, self.dim, self.time = statistic, dim, time
         self.size = buckets if statistic == "hashed" else self.num_states or 0
         inner = self.inner_params(self.default_params)
-        example = jax.eval_shape(lambda key: flatten(env.reset_env(key, inner)[0]), jax.random.key(0))
+        example = jax.eval_shape(lambda key: flatten(env.reset_env(key, inner)[0]), key_of(0))
         self.shape, self.dtype = example.shape, example.dtype
 
     def unaugmented(self, obs: Array) -> Array:

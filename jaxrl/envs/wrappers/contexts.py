@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxrl.envs.params import Around
 from jaxrl.envs.wrappers.wrapper import Wrapper
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Key
 
 
@@ -34,7 +35,7 @@ class ContextSeeding(Wrapper):
 
     def reset_env(self, key, params):
         context = draw(key, params.own.contexts)
-        world = jax.random.fold_in(jax.random.key(params.own.context_seed), context)
+        world = jax.random.fold_in(key_of(params.own.context_seed), context)
         obs, inner = self.env.reset_env(world, params.inner)
         return obs, Around(context, inner)
 

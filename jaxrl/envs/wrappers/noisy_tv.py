@@ -17,6 +17,7 @@ from jaxrl.envs.wrappers.contexts import draw
 from jaxrl.envs.wrappers.observations import flatten
 from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.errors import UserError, unknown
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Discrete
 
 
@@ -101,7 +102,7 @@ class NoisyTV(Wrapper):
         return obs.at[:size, :size].set(self.picture(screen.channel, (size, size, *obs.shape[2:]), obs.dtype))
 
     def picture(self, channel: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        key = jax.random.fold_in(jax.random.key(0), channel)
+        key = jax.random.fold_in(key_of(0), channel)
         if jnp.issubdtype(dtype, jnp.floating):
             return jax.random.uniform(key, shape, dtype)
         return jax.random.randint(key, shape, 0, self.levels).astype(dtype)
