@@ -58,8 +58,12 @@ def scored(batch, score):
     return bonus
 
 
+def rows_of(moments):
+    return (int(moments.rows.high) << 32) + int(moments.rows.low)
+
+
 def deviation(moments, epsilon=1e-8):
-    return np.sqrt(moments.m2 / max(moments.rows, 1.0) + epsilon)
+    return np.sqrt((moments.spread if rows_of(moments) else 1.0) + epsilon)
 
 
 def whitened(moments, obs):
@@ -68,10 +72,12 @@ def whitened(moments, obs):
 
 def merged(moments, values):
     """`moments` of scalars with an array of further ones."""
-    rows = moments.rows + values.size
+    rows = rows_of(moments) + values.size
     delta = values.mean() - moments.mean
-    m2 = moments.m2 + values.size * values.var() + delta**2 * moments.rows * values.size / rows
-    return moments._replace(rows=rows, mean=moments.mean + delta * values.size / rows, m2=m2)
+    share = values.size / rows
+    spread = (1 - share) * (moments.spread + delta**2 * share) + share * values.var()
+    count = type(moments.rows)(rows >> 32, rows & 0xFFFFFFFF)
+    return moments._replace(rows=count, mean=moments.mean + delta * share, spread=spread)
 
 
 def over_return(moments, bonus, discount=0.99):

@@ -14,12 +14,13 @@ Knows: the visits committed before the batch.
 import jax
 import jax.numpy as jnp
 
+from jaxrl import counters
 from jaxrl.intrinsic.hashing import bucket
 from jaxrl.types import IntrinsicReward
 
 
 def count(*, with_action=False, buckets=2**16) -> IntrinsicReward:
-    """Lifelong count bonus ``[T, N]`` float32 in (0, 1]. State: visits ``[buckets]`` float32. No memory.
+    """Lifelong count bonus ``[T, N]`` float32 in (0, 1]. State: visits ``[buckets]`` uint32. No memory.
 
     `with_action` counts (obs, action) instead of next_obs. `buckets` is a power of two.
     """
@@ -30,14 +31,14 @@ def count(*, with_action=False, buckets=2**16) -> IntrinsicReward:
         return bucket(jnp.stack([bucket(step.obs, 2**30), bucket(step.action, 2**30)]), buckets)
 
     def init(key, example):
-        return jnp.zeros(buckets, jnp.float32), ()
+        return jnp.zeros(buckets, jnp.uint32), ()
 
     def label(visits, memory, batch):
         index = jax.vmap(jax.vmap(key_of))(batch)
         return (), 1.0 / jnp.sqrt(visits[index] + 1.0), index
 
     def update(key, visits, memory, batch, index):
-        visits = visits.at[index.reshape(-1)].add(1.0)
+        visits = counters.tallied(visits, index)
         return visits, {"count/states": (visits > 0).sum().astype(jnp.float32)}
 
     return IntrinsicReward(init, label, update)

@@ -30,6 +30,7 @@ import optax
 from jaxrl.intrinsic.base import episodic
 from jaxrl.intrinsic.features import identity, with_action
 from jaxrl.intrinsic.moving_average import MovingAverage, averaged, deviation, no_average
+from jaxrl.intrinsic.nearest import entered
 from jaxrl.intrinsic.observation_queue import Queue, empty_queue, push, unlike
 from jaxrl.networks import gru, network, over
 from jaxrl.shuffle import passes
@@ -39,7 +40,7 @@ from jaxrl.types import Array, Box, Discrete, Episodic, IntrinsicReward, Key, Py
 class History(NamedTuple):
     rows: Array  # [remembered + 1, D + W] float32  a ring of (e(o_i), h_{i-1}), valid below `size`
     opening: Array  # [D + W] float32  of o_0; kept apart so that a reset writes no ring
-    size: Array  # () int32  rows that this episode wrote
+    size: Array  # () int32  rows that this episode wrote; see `entered`
 
 
 def nearest(dim: int, capacity: int, scaled: bool) -> Episodic:
@@ -55,7 +56,8 @@ def nearest(dim: int, capacity: int, scaled: bool) -> Episodic:
         place, slots = memory.size % capacity, jnp.arange(capacity)
         rows = memory.rows.at[place].set(x)
         least = jnp.where((slots < memory.size) & (slots != place), distance(rows), jnp.inf).min()
-        return History(rows, memory.opening, memory.size + 1), jnp.minimum(least, distance(memory.opening))
+        least = jnp.minimum(least, distance(memory.opening))
+        return History(rows, memory.opening, entered(memory.size, capacity)), least
 
     init = lambda x0: History(jnp.zeros((capacity, x0.shape[0])), x0, jnp.int32(0))
     return Episodic(init, step, reset=lambda memory, x0: memory._replace(opening=x0, size=jnp.int32(0)))

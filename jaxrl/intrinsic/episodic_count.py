@@ -22,11 +22,12 @@ from jaxrl.intrinsic.hashing import bucket
 from jaxrl.networks import over
 from jaxrl.types import Array, IntrinsicReward
 
+MOST = jnp.iinfo(jnp.int32).max
 BLOCK = 64  # ours: steps of which all pairs are compared at once
 
 
 class EpisodicCountMemory(NamedTuple):
-    visits: Array  # [buckets] int32  valid only where `stamp` is this episode
+    visits: Array  # [buckets] int32, to about the largest  valid only where `stamp` is this episode
     stamp: Array  # [buckets] int32  episode in which the bucket was last visited
     episode: Array  # () int32
     opening: Array  # () int32  bucket of the opening state; kept apart so that a reset writes no table
@@ -42,7 +43,8 @@ def visits(memory: EpisodicCountMemory, first: Array, x0: Array, x: Array) -> tu
     episode, opening = memory.episode + number, jnp.where(number > 0, x0, memory.opening)
     same = x == x[:, None]  # [B, B]
     earlier = same & (number == number[:, None]) & (time < time[:, None])
-    n = jnp.where(memory.stamp[x] == episode, memory.visits[x], 0) + earlier.sum(1) + 1
+    before = jnp.minimum(memory.visits[x], MOST - 2 * len(x))
+    n = jnp.where(memory.stamp[x] == episode, before, 0) + earlier.sum(1) + 1
     # A bucket is written once, by the last step that visits it; the others write beyond the table, which drops it.
     written = jnp.where((same & (time > time[:, None])).any(1), memory.visits.shape[0], x)
     table = memory.visits.at[written].set(n, mode="drop")

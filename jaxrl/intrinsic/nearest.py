@@ -27,7 +27,7 @@ def nearest_of_all(queries: Array, points: Array, k: int) -> Array:
 
 class RingMemory(NamedTuple):
     rows: Array  # [capacity, D] float32  the latest embeddings; valid below `size`, so that a reset writes no row
-    size: Array  # () int32  how many entered in this episode, without the opening one
+    size: Array  # () int32  how many entered in this episode, without the opening one; see `entered`
     opening: Array  # [D] float32  of the opening observation; never overwritten, so that no memory is empty
 
 
@@ -50,9 +50,14 @@ def nearest_of_episode(k: int, capacity: int) -> Episodic:
         rows = memory.rows.at[place].set(x)
         squared = jnp.where(slots < memory.size, _squared_distances(x, rows), jnp.inf)
         squared = jnp.where(slots == place, ((x - memory.opening) ** 2).sum(), squared)
-        return RingMemory(rows, memory.size + 1, memory.opening), _smallest(squared, k)
+        return RingMemory(rows, entered(memory.size, capacity), memory.opening), _smallest(squared, k)
 
     return Episodic(init, step, reset)
+
+
+def entered(size: Array, capacity: int) -> Array:
+    """The size of a ring with one more row, less a whole round where it would be two: an episode has no longest."""
+    return jnp.where(size + 1 < 2 * capacity, size + 1, capacity)
 
 
 def _squared_distances(x: Array, points: Array) -> Array:

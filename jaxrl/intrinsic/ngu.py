@@ -33,6 +33,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import counters
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.base import episodic
 from jaxrl.intrinsic.combine import map_bonus, product
@@ -87,7 +88,7 @@ def ngu(
 
 
 class KernelState(NamedTuple):
-    seen: Array  # () float32  how many distances the mean is of
+    seen: counters.Count  # how many distances the mean is of
     mean: Array  # () float32  d_m^2
     inner: PyTree
 
@@ -97,19 +98,20 @@ def _kernel(reward, epsilon, cluster_distance, pseudo_count, max_similarity) -> 
 
     def init(key, example):
         state, memory = reward.init(key, example)
-        return KernelState(jnp.zeros(()), jnp.zeros(()), state), memory
+        return KernelState(counters.none(), jnp.zeros(()), state), memory
 
     def label(state, memory, batch):
         memory, squared, trace = reward.label(state.inner, memory, batch)
         there = squared < jnp.inf
-        seen = state.seen + there.sum((1, 2)).cumsum()
+        came = there.sum((1, 2)).cumsum()
+        seen = counters.number(state.seen) + came
         surplus = jnp.where(there, squared - state.mean, 0.0).sum((1, 2)).cumsum()
         mean = state.mean + surplus / seen  # [T]  through time, this step included
         scale = jnp.where(mean > 0, mean, 1.0)[:, None, None]
         apart = jnp.maximum(squared / scale - cluster_distance, 0.0)
         similarity = jnp.sqrt((epsilon / (apart + epsilon)).sum(-1)) + pseudo_count
         bonus = jnp.where(similarity > max_similarity, 0.0, 1.0 / similarity)
-        return memory, bonus, (seen[-1], mean[-1], trace)
+        return memory, bonus, (counters.plus(state.seen, came[-1]), mean[-1], trace)
 
     def update(key, state, memory, batch, trace):
         seen, mean, inner_trace = trace

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import counters
 from jaxrl.intrinsic.hashing import bucket
 from jaxrl.intrinsic.normalize import normalize_obs
 from jaxrl.networks import network, over
@@ -39,7 +40,7 @@ PUSH = 0.1  # weight of the squared distance of a unit to the nearer of 0 and 1;
 
 class SimHashState(NamedTuple):
     projection: Array  # [bits, D] float32  A; never learns
-    visits: Array  # [buckets] float32
+    visits: Array  # [buckets] uint32
     params: PyTree  # {"encoder", "decoder"}; () unless codes are learned
     adam: PyTree  # optax state; () unless codes are learned
 
@@ -60,7 +61,7 @@ def simhash(
 ) -> IntrinsicReward:
     """Lifelong count bonus of hashed next_obs, ``[T, N]`` float32 in (0, 1].
 
-    State: visits ``[buckets]`` float32, the projection, the autoencoder. No memory. Metrics: `simhash/codes`, how many
+    State: visits ``[buckets]`` uint32, the projection, the autoencoder. No memory. Metrics: `simhash/codes`, how many
     buckets were met, and `simhash/loss` of the autoencoder.
     """
     reward = _counts(lr, bits, learned, dim, hidden, activation, torso, epochs, minibatches, buckets)
@@ -82,7 +83,8 @@ def _counts(lr, bits, learned, dim, hidden, activation, torso, epochs, minibatch
         if learned:
             decode = decoder(obs.size).init(k_decoder, jnp.zeros((1, dim)))
             params = {"encoder": encoder.init(k_encoder, obs), "decoder": decode}
-        return SimHashState(projection, jnp.zeros(buckets), params, adam.init(params) if learned else ()), ()
+        visits = jnp.zeros(buckets, jnp.uint32)
+        return SimHashState(projection, visits, params, adam.init(params) if learned else ()), ()
 
     def code_of(state, obs):  # [B, *O] -> [B] int32
         if learned:
@@ -118,7 +120,7 @@ def _counts(lr, bits, learned, dim, hidden, activation, torso, epochs, minibatch
         return params, adam_state, losses.mean()
 
     def update(key, state, memory, batch, index):
-        state = state._replace(visits=state.visits.at[index.reshape(-1)].add(1.0))
+        state = state._replace(visits=counters.tallied(state.visits, index))
         metrics = {"simhash/codes": (state.visits > 0).sum().astype(jnp.float32)}
         if learned:
             params, adam_state, metrics["simhash/loss"] = learn(key, state, batch.next_obs)

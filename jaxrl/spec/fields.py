@@ -35,9 +35,9 @@ CONFIG = {
     "bonus": Field("none", "bonus expression, as in '0.5 * rnd + e3b'"),
     "agent": Field("ppo", "agent: a name, or package.module:name"),
     "trainer": Field("on_policy", "training loop: a name, or package.module:name"),
-    "steps": Field(200_000, "environment steps per lane", low=1),
-    "num_envs": Field(16, "environments per lane", low=1),
-    "num_steps": Field(64, "steps of each environment between updates", low=1),
+    "steps": Field(200_000, "environment steps per lane", low=1, high=2**53),
+    "num_envs": Field(16, "environments per lane", low=1, high=2**24),
+    "num_steps": Field(64, "steps of each environment between updates", low=1, high=2**24),
     "streams": Field(
         "split", "one critic each for reward and bonus, one sum, or the bonus only", choices=("split", "sum", "only")
     ),
@@ -50,6 +50,9 @@ CONFIG = {
     "discount": Field(0.99, "discount of the extrinsic return", traced=True, low=0, high=1),
     "bonus_discount": Field(0.99, "discount of the bonus return", traced=True, low=0, high=1),
 }
+FAR = 2**24  # an upper bound from here on is not worth a word below the lower one
+MOST_ITERATIONS = 2**24  # of a run: a batch that is less than 2^-24 of all rows moves no float32 mean any more
+MOST_AT_ONCE = 2**31 - 1  # transitions of an iteration: they are numbered in int32
 # Bounds of agents' and bonuses' parameters, by their shared names; whatever is not here is unbounded.
 BOUNDS = {
     "lr": (0, math.inf),
@@ -167,7 +170,8 @@ def checked(name: str, value: Any, field: Field) -> Any:
         raise unknown(name, value, field.choices)
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not field.low <= number <= field.high:
-            raise UserError(f"{name} = {value!r}: {_bound(name, field)}")
+            shown = f"{number:g}" if abs(number) > 2**53 else repr(value)  # no 300 digits
+            raise UserError(f"{name} = {shown}: {_bound(number, field)}")
     return value
 
 
@@ -182,7 +186,9 @@ def parameter_fields(prefix: str, known: Signature, written: Mapping[str, Any]) 
     return fields
 
 
-def _bound(name: str, field: Field) -> str:
-    if field.high == math.inf:
+def _bound(number: float, field: Field) -> str:
+    if field.high == math.inf or (number < field.low and field.high >= FAR):
         return f"must be at least {field.low:g}"
+    if field.high >= FAR:
+        return f"must be at most {field.high:,}"
     return f"must be in [{field.low:g}, {field.high:g}]"

@@ -18,10 +18,13 @@ from jaxrl.signatures import check_reference, coerce, is_literal, signature
 from jaxrl.spec.draws import Search
 from jaxrl.spec.fields import (
     CONFIG,
+    MOST_AT_ONCE,
+    MOST_ITERATIONS,
     PARAMS,
     STRUCTURAL,
     Field,
     checked,
+    iterations,
     schema,
     trainer_signature,
 )
@@ -134,6 +137,13 @@ def _check_together(program: Mapping[str, Any]) -> None:
     batch = program["num_envs"] * program["num_steps"]
     if program["steps"] < batch:
         raise UserError(f"steps = {program['steps']}: must be at least num_envs * num_steps = {batch}, one iteration")
+    if batch > MOST_AT_ONCE:
+        raise UserError(f"num_envs * num_steps = {batch:,}: must be at most {MOST_AT_ONCE:,}: lower one of them")
+    if iterations(program) > MOST_ITERATIONS:
+        raise UserError(
+            f"steps = {program['steps']:,}: must be at most {MOST_ITERATIONS:,} iterations of num_envs * num_steps = "
+            f"{batch:,}, after which no batch moves a running mean: raise num_envs or num_steps, or lower steps"
+        )
     for name, value in program.items():
         if name.rpartition(".")[2] == "minibatches" and batch % value:
             raise UserError(f"{name} = {value}: must divide num_envs * num_steps = {batch}")

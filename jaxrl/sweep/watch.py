@@ -101,7 +101,7 @@ def _play(policy: Policy, episodes: int, key: Key) -> tuple:
         return (memory, state, obs, done, alive & ~done, returns, counts), shown
 
     alive = jnp.ones(episodes, bool)
-    counts = jnp.zeros(task.num_states or 0)
+    counts = jnp.zeros(task.num_states or 0, jnp.uint32)
     loop = (policy.memory(episodes), carry.state, carry.obs, carry.first, alive, jnp.zeros(episodes), counts)
     loop, (states, alive) = jax.lax.scan(step, loop, jax.random.split(k_steps, task.max_steps))
     states = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b]), carry.state, states)

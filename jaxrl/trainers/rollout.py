@@ -9,6 +9,7 @@ from jax.experimental import checkify
 from jaxrl.envs.contract import Task
 from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
 
+LONGEST = jnp.iinfo(jnp.int32).max
 RESET_ROUNDS = 16  # ours: a sixteenth of the environments is reset at once
 
 
@@ -19,7 +20,7 @@ class EnvCarry(NamedTuple):
     obs: Array  # [N, *O]
     first: Array  # [N] bool
     returns: Array  # [N] float32  extrinsic return of the running episodes so far
-    lengths: Array  # [N] int32
+    lengths: Array  # [N] int32, to the largest
 
 
 def start(key: Key, task: Task, num_envs: int) -> EnvCarry:
@@ -112,7 +113,7 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
         reward = reward.astype(jnp.float32)
         memory = agent.observe(memory, reward)
         done = terminated | truncated
-        returns, lengths = carry.returns + reward, carry.lengths + 1
+        returns, lengths = carry.returns + reward, jnp.minimum(carry.lengths, LONGEST - 1) + 1
         transition = Transition(
             carry.obs, action, reward, info["final_observation"], terminated, truncated, carry.first, extras
         )
@@ -123,6 +124,6 @@ def collect(key: Key, task: Task, agent: Agent, agent_state, memory, carry: EnvC
     (memory, carry), (batch, returns, lengths, states) = jax.lax.scan(step, (memory, carry), keys)
     done = batch.terminated | batch.truncated
     episodes = done.sum()
-    mean = lambda x: jnp.where(episodes > 0, (x * done).sum() / jnp.maximum(episodes, 1), jnp.nan)
+    mean = lambda x: jnp.where(episodes > 0, jnp.where(done, x, 0.0).sum() / jnp.maximum(episodes, 1), jnp.nan)
     played = {"return": mean(returns), "length": mean(lengths), "episodes": episodes.astype(jnp.float32)}
     return memory, carry, Rollout(batch, first_memory, carry.obs, carry.first), {**played, "states": states}

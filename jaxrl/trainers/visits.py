@@ -4,33 +4,36 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxrl import counters
 from jaxrl.types import Array
 
-NEVER = jnp.iinfo(jnp.int32).max
+NEVER = float("inf")
 
 
 class Visits(NamedTuple):
     """What N environments of a lane have visited together; empty when the task names no states."""
 
-    counts: Array  # [num_states] int32  how often each state was acted in
-    first: Array  # [num_states] int32  environment step of the first time, NEVER before
+    counts: Array  # [num_states] uint32  how often each state was acted in, to the largest
+    first: Array  # [num_states] float32  environment step of the first time, NEVER before
+    steps: counters.Count  # environment steps so far
 
 
 def no_visits(num_states: int) -> Visits:
-    return Visits(jnp.zeros(num_states, jnp.int32), jnp.full(num_states, NEVER))
+    return Visits(jnp.zeros(num_states, jnp.uint32), jnp.full(num_states, NEVER), counters.none())
 
 
 def visit(visits: Visits, states: Array) -> Visits:
     """Add the states acted in, ids ``[T, N]`` int32; steps are numbered on from those counted before, time first."""
     states = states.reshape(-1)
-    step = visits.counts.sum() + jnp.arange(states.shape[0], dtype=jnp.int32)
-    return Visits(visits.counts.at[states].add(1), visits.first.at[states].min(step))
+    step = counters.number(visits.steps) + jnp.arange(states.shape[0], dtype=jnp.float32)
+    counts, first = counters.tallied(visits.counts, states), visits.first.at[states].min(step)
+    return Visits(counts, first, counters.plus(visits.steps, states.shape[0]))
 
 
 def exploration(visits: Visits) -> dict[str, Array]:
     """The metrics `coverage` and `first_visit` of `jaxrl.metrics`, () float32."""
     seen = visits.counts > 0
-    steps = jnp.minimum(visits.first, visits.counts.sum()).astype(jnp.float32)
+    steps = jnp.minimum(visits.first, counters.number(visits.steps))
     return {"coverage": seen.mean(dtype=jnp.float32), "first_visit": steps.mean()}
 
 

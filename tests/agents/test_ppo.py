@@ -8,6 +8,7 @@ import rlax
 
 from jaxrl import envs
 from jaxrl.agents.ppo import ppo
+from jaxrl.counters import none, number, plus
 from jaxrl.intrinsic.base import stateless
 from jaxrl.trainers.on_policy import on_policy, split_streams
 from jaxrl.trainers.rollout import example_of
@@ -294,8 +295,8 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
     agent, state, rollout, rewards = case(actions, coef, normalize_obs=True)
     rng = np.random.default_rng(5)
     rows = rng.normal([1.0, -2.0, 0.5], [0.5, 2.0, 0.05], (40, OBS))
-    moments = state.moments._replace(rows=jnp.float32(40), mean=jnp.array(rows.mean(0), jnp.float32),
-                                     m2=jnp.array(((rows - rows.mean(0)) ** 2).sum(0), jnp.float32))  # fmt: skip
+    moments = state.moments._replace(rows=plus(none(), 40), mean=jnp.array(rows.mean(0), jnp.float32),
+                                     spread=jnp.array(rows.var(0), jnp.float32))  # fmt: skip
     state = state._replace(moments=moments)
     whiten = lambda obs: np.clip((obs - rows.mean(0)) / rows.std(0), -10, 10)
     after, found = agent.update(jax.random.key(0), state, rollout, rewards)
@@ -306,7 +307,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
     everything = np.concatenate([rows, np.asarray(rollout.batch.obs).reshape(-1, OBS)])
     np.testing.assert_allclose(after.moments.mean, everything.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(after.moments.m2 / after.moments.rows, everything.var(0), rtol=1e-4)
+    np.testing.assert_allclose(after.moments.spread, everything.var(0), rtol=1e-4)
     # and acting uses the moments that the state holds
     obs = rollout.batch.obs[0]
     _, _, extras = agent.act(jax.random.key(0), state, (), obs, jnp.zeros(N, bool))
@@ -318,7 +319,7 @@ def test_observations_are_whitened_by_the_moments_before_the_batch_which_then_en
 
 def test_moments_stay_empty_without_normalize_obs():
     agent, state, rollout, rewards = case(DISCRETE, (1.0,))
-    assert float(agent.update(jax.random.key(0), state, rollout, rewards)[0].moments.rows) == 0
+    assert number(agent.update(jax.random.key(0), state, rollout, rewards)[0].moments.rows) == 0
 
 
 def test_every_epoch_deals_new_minibatches_and_takes_every_row():

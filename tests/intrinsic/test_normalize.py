@@ -7,6 +7,7 @@ import pytest
 from batches import example, fake_batch, world
 from references import roll
 
+from jaxrl.counters import number
 from jaxrl.intrinsic.base import stateless
 from jaxrl.intrinsic.combine import product
 from jaxrl.intrinsic.count import count
@@ -100,12 +101,12 @@ def test_a_warm_up_keeps_the_observation_moments_and_nothing_else():
     initial, warmed = states[0], states[-1]
     kept = jax.jit(keep_warmed)(initial, warmed)  # as in the compiled trainer
     observed = warmed[1].inner.moments  # product, return scale, whitening
-    assert observed.rows == 2 * T * N and observed.mean.shape == (6,)
+    assert number(observed.rows) == 2 * T * N and observed.mean.shape == (6,)
     expected = (initial[0], initial[1]._replace(inner=initial[1].inner._replace(moments=observed)))
     same = jax.tree.map(lambda a, b: bool((a == b).all()), kept, expected)
     assert jax.tree.structure(kept) == jax.tree.structure(initial) and all(jax.tree.leaves(same))
     learned = jax.tree.map(lambda a, b: bool((a == b).all()), initial, warmed)
-    assert not (learned[0] or learned[1].moments.rows or all(jax.tree.leaves(learned[1].inner.inner.predictor)))
+    assert not (learned[0] or all(learned[1].moments.rows) or all(jax.tree.leaves(learned[1].inner.inner.predictor)))
 
 
 def test_what_can_be_warmed():

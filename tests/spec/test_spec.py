@@ -147,6 +147,12 @@ def test_an_agents_own_parameter_stays_whatever_the_bonus():
         ({"discount": math.nan}, "discount = nan: expected a finite number"),
         ({"coef": "abc"}, "coef = 'abc': expected a finite number"),
         ({"num_envs": 0}, "num_envs = 0: must be at least 1"),
+        ({"steps": 1e300}, "steps = 1e[+]300: must be at most 9,007,199,254,740,992"),
+        ({"steps": 2**53 + 2}, "steps = 9.0072e[+]15: must be at most 9,007,199,254,740,992"),
+        ({"steps": 2**53}, "steps = 9,007,199,254,740,992: must be at most 16,777,216 iterations of num_envs [*] "
+         "num_steps = 1,024, after which no batch moves a running mean: raise num_envs or num_steps, or lower steps"),
+        ({"num_envs": 2**24, "num_steps": 2**8, "steps": 2**40}, "num_envs [*] num_steps = 4,294,967,296: "
+         "must be at most 2,147,483,647: lower one of them"),
         ({"num_envs": 1.5}, "num_envs = 1.5: expected a whole number"),
         ({"steps": None}, "steps = None"),
         ({"steps": 1000}, "steps = 1000: must be at least num_envs [*] num_steps = 1024"),

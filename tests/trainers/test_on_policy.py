@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
+from jaxrl.counters import number
 from jaxrl.intrinsic.base import stateless
 from jaxrl.intrinsic.normalize import normalize_obs
 from jaxrl.trainers.on_policy import on_policy, split_streams, summed_stream
@@ -225,8 +226,8 @@ def test_a_warm_up_keeps_the_moments_of_the_random_rollouts_and_nothing_else():
     )
     key = jax.random.key(0)
     cold, warm = make(0).init(key), make(5).init(key)
-    assert float(cold.reward.moments.rows) == 0
-    assert float(warm.reward.moments.rows) == 5 * N * T
+    assert number(cold.reward.moments.rows) == 0
+    assert number(warm.reward.moments.rows) == 5 * N * T
     # random actions of the chain end anywhere, so each of the five positions was arrived at
     mean = np.asarray(warm.reward.moments.mean)
     assert (mean > 0).all() and np.isclose(mean.sum(), 1, atol=1e-5)

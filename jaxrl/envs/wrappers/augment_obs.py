@@ -58,14 +58,14 @@ class Ridge:
 
 
 class Shown(NamedTuple):
-    seen: PyTree  # [n] float32 visits, or the ellipsoid
+    seen: PyTree  # [n] int32 visits, or the ellipsoid
     time: Array  # [] int32  steps since the reset
 
 
 def visits(size: int) -> Episodic:
-    """Visits ``[size]`` float32 of what int32 ``[]`` names; pays nothing."""
-    met = lambda seen, x: seen.at[x].add(1.0, mode="drop")
-    init = lambda x0: met(jnp.zeros(size), x0)
+    """Visits ``[size]`` int32 of what int32 ``[]`` names; pays nothing."""
+    met = lambda seen, x: seen.at[x].add(1, mode="drop")
+    init = lambda x0: met(jnp.zeros(size, jnp.int32), x0)
     return Episodic(init, lambda seen, x: (met(seen, x), jnp.zeros(())), reset=lambda seen, x0: init(x0))
 
 
