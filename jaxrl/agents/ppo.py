@@ -60,7 +60,7 @@ def ppo(
 
     Memory is empty. Extras of a transition: `log_prob` ``[...]`` and `sampled` ``[..., *A]``, the action before it
     was clipped to the box. Metrics: `ppo/policy_loss ppo/value_loss ppo/entropy ppo/approx_kl ppo/clip_fraction
-    ppo/explained_variance` (of the first stream).
+    ppo/explained_variance` (of the first stream; NaN where what it is to predict does not vary).
     """
     continuous = isinstance(actions, Box)
     outputs = actions.shape[0] if isinstance(actions, Box) else actions.n
@@ -177,6 +177,7 @@ def objective(policy, value: Array, taken: Taken, clip, value_coef, entropy) -> 
 
 
 def explained_variance(values: Array, targets: Array) -> Array:
-    """Of the first stream's targets by its values, both ``[T, N, S]``; 1 is perfect."""
-    error = (targets - values)[..., 0]
-    return 1.0 - error.var() / jnp.maximum(targets[..., 0].var(), 1e-8)
+    """Of the first stream's targets by its values, both ``[T, N, S]``; 1 is perfect, NaN where targets do not vary."""
+    error, target = (targets - values)[..., 0], targets[..., 0]
+    varies = target.var() > 1e-10 * (target**2).mean()  # what is constant varies by its rounding still
+    return jnp.where(varies, 1.0 - error.var() / jnp.where(varies, target.var(), 1.0), jnp.nan)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UserError, unknown
+from jaxrl.float32 import as_float32, check_range
 from jaxrl.intrinsic import CATALOGUE, LEAST_PARTS
 from jaxrl.signatures import Signature, coerce, signature
 
@@ -196,7 +197,9 @@ class _Reader(NamedTuple):
             return Product(tuple(factors))
         if not math.isfinite(scale):
             raise self.refusal(node, "not a finite number")
-        return Product((Number(scale), *factors)) if factors else Number(scale)
+        if not factors:
+            return Number(scale)
+        return Product((Number(as_float32(f"factor of {self.kind} {self.source!r}", scale)), *factors))
 
     def term(self, node: ast.expr) -> Tree:
         if isinstance(node, (ast.Constant, ast.UnaryOp)):
@@ -234,7 +237,10 @@ class _Reader(NamedTuple):
                 raise self.refusal(keyword.value, f"{keyword.arg!r} is written twice")
             default, node = allowed[keyword.arg], keyword.value
             value = self.word(node) if isinstance(default, str) else self.value(node)
-            written[keyword.arg] = coerce(f"{label}.{keyword.arg}", value, allowed[keyword.arg])
+            value = coerce(full := f"{label}.{keyword.arg}", value, allowed[keyword.arg])
+            if isinstance(value, float):
+                check_range(full, value)
+            written[keyword.arg] = as_float32(full, value) if keyword.arg in known.swept else value
         return Call(reference, label, written, children)
 
     def reference(self, name: ast.Name) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxrl.errors import UserError, unknown
+from jaxrl.float32 import shortest
 from jaxrl.signatures import coerce
 
 KEYS = ("low", "high", "log", "step", "choices")
@@ -89,13 +90,13 @@ def extremes(space: Mapping[str, Distribution]) -> dict[str, tuple]:
 
 
 def rounded(one: Distribution, number: float) -> float:
-    """A number of the distribution at nine significant digits, more than the float32 that it becomes.
+    """A number of the distribution as the float32 that it becomes, in its shortest spelling.
 
     The last bits of a logarithm or of a sum of steps differ between processors, and lanes are known by their values.
     """
     if one.whole:
         return int(min(max(round(number), one.low), one.high))
-    return min(max(float(f"{number:.9g}"), one.low), one.high)
+    return min(max(shortest(number), one.low), one.high)
 
 
 def _drawn(one: Distribution, u: float) -> Any:

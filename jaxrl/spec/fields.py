@@ -14,6 +14,7 @@ import jaxrl.agents
 import jaxrl.intrinsic
 import jaxrl.trainers
 from jaxrl.errors import UserError, unknown
+from jaxrl.float32 import as_float32, check_range
 from jaxrl.intrinsic.expression import Tree, parse, terms
 from jaxrl.signatures import Signature, coerce, signature
 
@@ -166,6 +167,12 @@ def checked(name: str, value: Any, field: Field) -> Any:
     if value is None and field.optional:
         return None
     value = coerce(name, value, float(field.default) if field.traced else field.default)
+    if isinstance(value, float):
+        check_range(name, value)
+    if field.traced:
+        given, value = value, as_float32(name, value)
+        if name.startswith(PARAMS) and given.is_integer() and given != value:  # it may be a seed
+            raise UserError(f"{name} = {given:.0f}: numbers are float32, which has whole ones to 16,777,216 only")
     if field.choices and value not in field.choices:
         raise unknown(name, value, field.choices)
     for number in value if isinstance(value, tuple) else (value,):

@@ -7,10 +7,10 @@ import pytest
 import rlax
 
 from jaxrl import envs
-from jaxrl.agents.ppo import ppo
+from jaxrl.agents.ppo import explained_variance, ppo
 from jaxrl.counters import none, number, plus
 from jaxrl.intrinsic.base import stateless
-from jaxrl.trainers.on_policy import on_policy, split_streams
+from jaxrl.trainers.on_policy import all_finite, on_policy, split_streams
 from jaxrl.trainers.rollout import example_of
 from jaxrl.types import Agent, Box, Discrete, Rollout, Streams, Transition
 
@@ -427,3 +427,14 @@ def test_an_example_of_a_task_initialises_the_agent_for_it():
         assert state.params["critic"]["params"]["Dense_2"]["kernel"].shape == (2, 64)
         actor = np.asarray(state.params["actor"]["params"]["Dense_2"]["kernel"])
         assert np.linalg.norm(actor, 2) < 0.011  # near-uniform policy to begin with
+
+
+def test_explained_variance_of_targets_that_do_not_vary_is_undefined_and_no_divergence():
+    values = jax.random.normal(jax.random.key(0), (8, 4, 1))
+    for constant in (0.0, 1.0, 0.1, -3e5):
+        found = explained_variance(values, jnp.full((8, 4, 1), constant))
+        assert np.isnan(found) and all_finite({"ppo/explained_variance": found, "ppo/entropy": values}) == 1.0
+    assert all_finite({"ppo/explained_variance": jnp.nan * values, "ppo/entropy": jnp.nan * values}) == 0.0
+    np.testing.assert_allclose(explained_variance(values, values), 1.0)
+    scaled = [float(explained_variance(scale * values, 2.0 * scale * values)) for scale in (1e-6, 1.0, 1e6)]
+    np.testing.assert_allclose(scaled, 0.75, rtol=1e-4)

@@ -118,7 +118,7 @@ _EXPRESSIONS = st.recursive(
     lambda inner: (
         st.builds("({} + {})".format, inner, inner)
         | st.builds("{} * {}".format, inner, inner)
-        | st.builds("{!r} * {}".format, st.floats(-10, 10), inner)
+        | st.builds("{!r} * {}".format, st.floats(-10, 10, width=32).filter(lambda x: x == 0 or abs(x) > 1e-9), inner)
         | st.builds("ideas:mixture({}, {}, temperature=2)".format, inner, inner)
     ),
     max_leaves=6,

@@ -98,7 +98,10 @@ def test_more_draws_keep_the_first_and_another_field_changes_none(space, n, more
 
 @examples(max_examples=20)
 @given(
-    rows=st.lists(st.tuples(st.floats(0, 1), st.sampled_from([1, 2, 4])), min_size=2, max_size=5, unique=True),
+    rows=st.lists(
+        st.tuples(st.floats(0, 1, width=32, allow_subnormal=False), st.sampled_from([1, 2, 4])),
+        min_size=2, max_size=5, unique=True,
+    ),
     kept=st.integers(1, 4),
     data=st.data(),
 )
@@ -139,8 +142,8 @@ def test_draws_fill_their_distributions():
 def test_draws_never_change():
     """Lanes are known by their values: another stream would orphan every random search that was ever run."""
     space = {"coef": read("coef", FLOAT), "rnd.lr": read("rnd.lr", LOG)}
-    assert draw(space, 2, 0) == {"coef": (0.367935447, 0.572480484), "rnd.lr": (0.000158330027, 3.26760462e-05)}
-    assert draw(space, 2, 1)["coef"][0] != 0.367935447
+    assert draw(space, 2, 0) == {"coef": (0.36793545, 0.5724805), "rnd.lr": (0.00015833003, 3.2676046e-05)}
+    assert draw(space, 2, 1)["coef"][0] != 0.36793545
 
 
 def test_whole_numbers_stay_whole_and_others_do_not_become_so():
@@ -188,7 +191,7 @@ def rows(**table):
         ({"random": {"n": 3}}, "random: name at least one field"),
         (rows(n=0, lr=FLOAT), "random n = 0: must be in"),
         (rows(n=1.5, lr=FLOAT), "random n = 1.5: expected a whole number"),
-        (rows(seed=-1, lr=FLOAT), "random seed = -1: must be in"),
+        (rows(seed=-1, lr=FLOAT), "random seed = -1: must be at least 0"),
         (rows(sede=1, lr=FLOAT), "unknown random entry 'sede': did you mean 'seed'"),
         (rows(lr=0.1), "unknown random entry 'lr': allowed: n, seed; a field takes a distribution"),
         (rows(lrr=FLOAT), "unknown field 'lrr': did you mean 'lr'"),
@@ -222,17 +225,17 @@ def test_a_mistake_is_a_sentence(fields, sentence):
 
 
 GRIDS = {
-    "8dd0b6338aa9c7a7": {"seeds": 3, "coef": 0.5},
-    "a125fbf99e510196": {"seeds": "2:4", "grid": {"lr": [1e-3, 3e-4], "coef": [1, 0.1, 0.5], "params.goal": [3, 7]}},
-    "9280ed01fdaa1558": {
+    "3963bb0bfe58778b": {"seeds": 3, "coef": 0.5},
+    "e1b58ca06ea756ba": {"seeds": "2:4", "grid": {"lr": [1e-3, 3e-4], "coef": [1, 0.1, 0.5], "params.goal": [3, 7]}},
+    "522c3ce58973f558": {
         "steps": 20_480, "grid": {"num_envs": [8, 16], "minibatches": [4, 2], "discount": [0.9, 0.99]}
     },
-    "07f71f87cd7ea106": {
+    "859809a373f3fb6b": {
         "seeds": 2,
         "grid": {"surprise.scale": [2, 1], "bonus": ["parts:flat", "parts:surprise", "none"], "coef": [0.1, 1.0],
                  "surprise.depth": [1, 2], "streams": ["split", "sum"], "wrap": [[], ["frame_stack"]]},
     },
-    "afb62c4fd9c0fe07": {
+    "d637549df924603b": {
         "env_args": {"length": 5}, "grid": {"env_args.length": [4, 6], "bonus": ["parts:flat + parts:surprise"]}
     },
 }  # fmt: skip

@@ -26,9 +26,9 @@ def small(grid, seeds=2, **fixed):
 
 
 _AXES = {
-    "coef": st.floats(0, 10),
-    "lr": st.floats(0, 1),
-    "surprise.scale": st.floats(-5, 5),
+    "coef": st.floats(0, 10, width=32, allow_subnormal=False),
+    "lr": st.floats(0, 1, width=32, allow_subnormal=False),
+    "surprise.scale": st.floats(-5, 5, width=32, allow_subnormal=False),
     "bonus": st.sampled_from(["parts:flat", "parts:surprise", "parts:surprise + parts:flat"]),
     "minibatches": st.sampled_from([1, 2, 4, 8]),
 }
@@ -42,7 +42,7 @@ _GRIDS = st.fixed_dictionaries(
     grid=_GRIDS,
     seeds=st.sets(st.integers(0, 50), min_size=1, max_size=4),
     extra_seed=st.integers(51, 60),
-    extra_coef=st.floats(11, 12),
+    extra_coef=st.floats(11, 12, width=32),
     at_once=st.integers(1, 9),
     finished=st.randoms(use_true_random=False),
     data=st.data(),
@@ -96,7 +96,7 @@ def test_the_seed_does_not_depend_on_the_cell():
 @pytest.mark.parametrize(
     "change",
     [
-        {"coef": 1.0000000000000002},
+        {"coef": 1.0000001},
         {"seeds": [7]},
         {"steps": 200_001},
         {"env_args": {"size": 9}},
@@ -122,6 +122,16 @@ def test_code_of_the_library_and_of_the_user_is_part_of_the_id(tmp_path, monkeyp
     monkeypatch.setattr("jaxrl.sweep.plan.code_fingerprint", lambda: "another")
     assert lanes(catalogued)[0].id != before[1]
     assert jaxrl.signatures.code_fingerprint() != "another"
+
+
+def test_numbers_that_are_one_float32_are_one_lane():
+    """In a grid, in a bonus expression, and as what a field is fixed to."""
+    one = small({"coef": [0.1, 0.10000000149011612, 0.1 + 1e-12]}, seeds=2)
+    assert [lane.values["coef"] for lane in lanes(one)] == [0.1, 0.1]
+    written = [small({}, seeds=1, bonus=f"{scale} * parts:surprise(scale={scale})") for scale in (0.3, 0.3 + 1e-10)]
+    assert lanes(written[0])[0].id == lanes(written[1])[0].id
+    fixed = [small({}, seeds=1, lr=lr) for lr in (1 / 3, 0.33333334)]
+    assert lanes(fixed[0])[0].id == lanes(fixed[1])[0].id and lanes(fixed[0])[0].values["lr"] == 0.33333334
 
 
 def test_programs_group_lanes_by_static_configuration():
