@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxrl.reproduce.record import estimate_of, panels_of
 from jaxrl.reproduce.verdict import mean
-from jaxrl.results.plot import COLOURS, DASHES
+from jaxrl.results.frame import COLOURS, DASHES, MARKERS
 from jaxrl.results.values import shown
 
 VERDICT_COLOURS = {"reproduced": "#009E73", "refuted": "#D55E00", "undecided": "0.45"}
@@ -34,7 +34,7 @@ def figure(record: Mapping[str, Any]) -> Figure:
     grid = made.add_gridspec(2, 1, height_ratios=heights)
     above, below = made.add_subfigure(grid[0]), made.add_subfigure(grid[1])
     arms = dict.fromkeys(arm for panel in panels.values() for arm in panel["arm"].values.tolist())
-    looks = dict(zip(arms, ((colour, dash) for dash in itertools.cycle(DASHES) for colour in COLOURS), strict=False))
+    looks = dict(zip(arms, _looks(), strict=False))
     axes = above.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
         _panel(axis, name, panel, looks)
@@ -61,8 +61,14 @@ def corner(record: Mapping[str, Any]) -> str:
     return " · ".join(filter(None, parts))
 
 
+def _looks():
+    """A colour, a dash and a marker for each arm: where the colours begin again, the others change."""
+    styles = itertools.cycle(zip(DASHES, MARKERS, strict=True))
+    return ((colour, dash, marker) for dash, marker in styles for colour in COLOURS)
+
+
 def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
-    """`looks`: colour and dash of each arm, the same in every panel."""
+    """`looks`: colour, dash and marker of each arm, the same in every panel."""
     places = [str(dim) for dim in panel.dims[1:-1]]
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="0.9", lw=0.7)
@@ -80,14 +86,14 @@ def _panel(axis, name: str, panel: xr.DataArray, looks: Mapping[str, tuple]) -> 
     joined = len(ticks) > 1 and panel[places[-1]].dtype.kind in "iuf"  # a line between two words would mean nothing
     for number, arm in enumerate(arms):
         value, low, high = np.array([_mean(along.sel(arm=arm).isel(place=place)) for place in x], float).T
-        colour, dash = looks[arm]
+        colour, dash, marker = looks[arm]
         if joined:
-            axis.plot(x, value, "o", ms=3, label=arm, lw=1.8, color=colour, ls=dash)
+            axis.plot(x, value, marker, ms=3, label=arm, lw=1.8, color=colour, ls=dash)
             axis.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
         else:
             beside = x + 0.5 * ((number + 0.5) / len(arms) - 0.5)
             axis.vlines(beside, low, high, color=colour, lw=2, ls=dash)
-            axis.plot(beside, value, "o", ms=5, label=arm, color=colour)
+            axis.plot(beside, value, marker, ms=5, label=arm, color=colour)
     axis.set_xlim(-0.5, len(ticks) - 0.5)
     _name(axis, ticks)
     axis.set_xlabel(", ".join(places).replace("_", " "), fontsize=8.5)
@@ -100,12 +106,12 @@ def _dots(axis, panel: xr.DataArray, looks: Mapping[str, tuple]) -> None:
     for number, arm in enumerate(panel["arm"].values):
         seeds = panel.sel(arm=arm).values
         seeds = seeds[~np.isnan(seeds)]
-        colour, _ = looks[arm]
+        colour, _, marker = looks[arm]
         spread = np.linspace(-0.18, 0.18, len(seeds)) if len(seeds) != 1 else np.zeros(1)
         axis.plot(number + spread, seeds, ".", ms=4, color=colour, alpha=0.45)
         value, low, high = _mean(panel.sel(arm=arm))
         axis.vlines(number, low, high, color="0.15", lw=2)
-        axis.plot(number, value, "o", ms=6, mec="0.15", mfc=colour)
+        axis.plot(number, value, marker, ms=6, mec="0.15", mfc=colour)
     axis.set_xlim(-0.6, len(panel["arm"]) - 0.4)
     _name(axis, [str(arm) for arm in panel["arm"].values])
 

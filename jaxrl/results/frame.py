@@ -18,6 +18,7 @@ from jaxrl.results.values import shown
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", ":", "-.")
+HATCHES, MARKERS = ("", "///", "...", "xxx"), ("o", "s", "^", "D")  # of bars and points where colours begin again
 MAX_PANELS = 36
 NOTE_HEIGHT = 0.17  # inches
 LONG = 34  # characters of all the labels under an axis, from which on they are turned
@@ -124,6 +125,11 @@ def ticks(axis, labels: list[str]) -> None:
 
 def style(number: int) -> dict:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
+
+
+def bar_style(number: int) -> dict:
+    hatch = HATCHES[number // len(COLOURS) % len(HATCHES)]
+    return {"facecolor": COLOURS[number % len(COLOURS)], "edgecolor": "white", "hatch": hatch}
 
 
 def legend(on: Sheet, handles: list, title: str, labels: list[str]) -> None:

@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from jaxrl.errors import UserError
@@ -125,10 +126,11 @@ def success_bars(
                 if not len(seeds):
                     continue
                 rate = stats.wilson(int(seeds.sum()), len(seeds), level)
-                axis.bar(x, rate.value, 0.9 * width, color=frame.style(number)["color"], alpha=0.85)
+                axis.bar(x, rate.value, 0.9 * width, alpha=0.85, **(look := frame.bar_style(number)))
                 axis.vlines(x, rate.low, rate.high, color="0.15", lw=1.2)
                 # A bar of height 0 has no colour, its marker has.
-                axis.plot(x, rate.value, "o", ms=5, mec="0.15", mfc=frame.style(number)["color"], clip_on=False)
+                marker = {"marker": frame.MARKERS[frame.HATCHES.index(look["hatch"])], "mfc": look["facecolor"]}
+                axis.plot(x, rate.value, ms=5, mec="0.15", clip_on=False, **marker)
                 axis.text(x, rate.high + 0.02, f"{seeds.sum():.0f}/{len(seeds)}", ha="center", va="bottom", fontsize=7)
         frame.ticks(axis, [shown(value) for value in dataset[ticks].values] if ticks else [""])
         axis.set_ylim(0, 1.12)
@@ -136,7 +138,7 @@ def success_bars(
         axis.set_title(frame.label(dataset, panel), fontsize=10)
     frame.label_axes(on, ticks or "", "fraction of seeds")
     if hue:
-        handles = [Line2D([], [], lw=6, color=frame.style(number)["color"]) for number in range(dataset.sizes[hue])]
+        handles = [Patch(alpha=0.85, **frame.bar_style(number)) for number in range(dataset.sizes[hue])]
         frame.legend(on, handles, hue, [shown(value) for value in dataset[hue].values])
     return frame.signed(on, dataset)
 

@@ -68,6 +68,17 @@ def test_a_panel_of_places_shades_the_intervals_and_names_the_axis():
     assert len(axis.collections) == 2
 
 
+@pytest.mark.parametrize("places", [(), ("size",)])
+def test_twenty_arms_look_different(places):
+    shape = (20, *(2 for _ in places), 4)
+    coordinates = {"arm": [f"arm {i}" for i in range(20)], **{place: ["a", "b"] for place in places}, "seed": list(SEEDS)}
+    array = xr.DataArray(np.random.default_rng(0).normal(size=shape), coordinates, list(coordinates),
+                         attrs={"title": "success", "units": "fraction"})  # fmt: skip
+    (axis,), _ = axes_of(made({"all": array}))
+    means = [line for line in axis.lines if line.get_marker() not in (".", "None")]
+    assert len({(line.get_markerfacecolor(), line.get_marker()) for line in means}) == 20
+
+
 def test_an_arm_has_one_colour_in_all_panels():
     """Also where a panel shows it at another place among fewer arms, and as dots instead of a line."""
     panels, _ = axes_of(made({"all": panel(("size",)), "one": panel().sel(arm=["high"])}))

@@ -97,6 +97,19 @@ def test_colours_of_one_figure_differ():
     assert len(set(styles)) == len(styles)
 
 
+def test_twenty_series_of_one_figure_look_different(tmp_path, chunk):
+    write_chunk(tmp_path, chunk(coefs=[i / 20 for i in range(1, 21)], seeds=[0]))
+    dataset = results.curves(tmp_path)
+    (legend,) = plot.success_bars(dataset, hue="coef").legends
+    assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in legend.get_patches()}) == 20
+    bars = shown(plot.success_bars(dataset, hue="coef"))[0]
+    assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in bars.patches}) == 20
+    points = [line for line in bars.lines if line.get_marker() != "None"]
+    assert len({(line.get_markerfacecolor(), line.get_marker()) for line in points}) == 20
+    lines = shown(plot.learning_curves(dataset, "return", hue="coef"))[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 20
+
+
 def test_mistakes_are_sentences(tmp_path, chunk, monkeypatch):
     write_sweep(tmp_path, ("none", "count"), seeds=range(2))
     dataset = results.curves(tmp_path)
