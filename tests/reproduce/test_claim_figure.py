@@ -71,7 +71,8 @@ def test_a_panel_of_places_shades_the_intervals_and_names_the_axis():
 @pytest.mark.parametrize("places", [(), ("size",)])
 def test_twenty_arms_look_different(places):
     shape = (20, *(2 for _ in places), 4)
-    coordinates = {"arm": [f"arm {i}" for i in range(20)], **{place: ["a", "b"] for place in places}, "seed": list(SEEDS)}
+    arms = [f"arm {i}" for i in range(20)]
+    coordinates = {"arm": arms, **{place: ["a", "b"] for place in places}, "seed": list(SEEDS)}
     array = xr.DataArray(np.random.default_rng(0).normal(size=shape), coordinates, list(coordinates),
                          attrs={"title": "success", "units": "fraction"})  # fmt: skip
     (axis,), _ = axes_of(made({"all": array}))
