@@ -9,6 +9,7 @@ import numpy as np
 from jaxrl.envs import make
 from jaxrl.envs.contract import Task
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of, with_generator
 from jaxrl.types import Box, Discrete
 
 FRAMES_PER_SECOND = 10
@@ -32,8 +33,9 @@ class _Gymnasium(gymnasium.Env):
         self.render_mode = "rgb_array" if draws else None
         self.observation_space = _observations(task)
         self.action_space = _actions(task.actions)
-        self._reset = jax.jit(lambda key: task.env.reset(key, task.params))
-        self._step = jax.jit(lambda key, state, action: task.env.step(key, state, action, task.params))
+        self._reset = jax.jit(with_generator(lambda key: task.env.reset(key, task.params)))
+        step = lambda key, state, action: task.env.step(key, state, action, task.params)
+        self._step = jax.jit(with_generator(step))
         self._render = jax.jit(lambda state: task.env.render(state, task.params)) if draws else None
         self._key: Any = None
         self._state: Any = None  # None: no episode is running
@@ -43,7 +45,7 @@ class _Gymnasium(gymnasium.Env):
         if seed is None and self._key is not None:
             start = self._key
         else:
-            start = jax.random.key(int(self.np_random.integers(2**32)) if seed is None else seed, impl="threefry2x32")
+            start = key_of(int(self.np_random.integers(2**32)) if seed is None else seed)
         self._key, key = jax.random.split(start)
         obs, self._state = self._reset(key)
         self._shown = self._state
