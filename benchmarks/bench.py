@@ -12,12 +12,16 @@ import sys
 import time
 from typing import Any
 
-ROWS = ("ppo-cartpole-16", "ppo-cartpole-auc", "rnd-cartpole-16", "lanes-256", "bytes-per-lane")
+ROWS = (
+    "ppo-cartpole-16", "ppo-cartpole-auc", "rnd-cartpole-16", "lanes-256", "bytes-per-lane", "conv-in-loop",
+    "ppo-minatar-conv",
+)  # fmt: skip
 CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "evals": 0}
+MINATAR: dict[str, Any] = {**CARTPOLE, "env": "Breakout-MinAtar", "torso": "conv"}
 RND = "rnd(proportion=0.25, dim=64, hidden=(64, 64), epochs=1)"
 
 
-def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool) -> None:
+def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool, minatar: bool) -> None:
     """Run in a child process: time `calls` calls of `iterations` iterations and print one JSON line."""
     import jax
     import jax.numpy as jnp
@@ -28,10 +32,11 @@ def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool) -
     from jaxrl.sweep.plan import lanes as lanes_in
     from jaxrl.sweep.program import build
 
-    steps = CARTPOLE["num_envs"] * CARTPOLE["num_steps"]
+    fields = MINATAR if minatar else CARTPOLE
+    steps = fields["num_envs"] * fields["num_steps"]
     # Seeds from 5000 up: not those of any other claim.
     made = lanes_in(
-        spec(**CARTPOLE, bonus=bonus, steps=steps * 10_000, seeds=range(5000, 5000 + lanes), warmup=0)
+        spec(**fields, bonus=bonus, steps=steps * 10_000, seeds=range(5000, 5000 + lanes), warmup=0)
     )
     program = build(made[0].program)
     values, keys = stacked([lane.values for lane in made]), keys_of([lane.seed for lane in made])
@@ -40,15 +45,17 @@ def measure(lanes: int, iterations: int, calls: int, bonus: str, curves: bool) -
     clock = time.perf_counter()
     compiled = functions.run.lower(values, states, jnp.int32(iterations)).compile()
     compile_s = time.perf_counter() - clock
-    seconds, returns = [], []
+    seconds, cpu_seconds, returns = [], [], []
     for _ in range(calls + 1 - curves):
-        clock = time.perf_counter()
+        clock, cpu = time.perf_counter(), time.process_time()
         states, metrics = jax.block_until_ready(compiled(values, states, jnp.int32(iterations)))
         seconds.append(time.perf_counter() - clock)
+        cpu_seconds.append(time.process_time() - cpu)
         returns.append(np.asarray(metrics["return"]))
-    timed = seconds if curves else seconds[1:]
+    skipped = 0 if curves else 1
     answer = {
-        "steps_per_s": lanes * iterations * steps / float(np.median(timed)),
+        "steps_per_s": lanes * iterations * steps / float(np.median(seconds[skipped:])),
+        "steps_per_cpu_s": lanes * iterations * steps / float(np.median(cpu_seconds[skipped:])),
         "compile_s": compile_s,
         "bytes": compiled_bytes(compiled) * jax.local_device_count(),
     }
@@ -67,9 +74,9 @@ def child(*arguments: str, devices: int) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ours(lanes=16, iterations=5, calls=3, bonus="none", curves=False, devices=None) -> dict:
+def ours(lanes=16, iterations=5, calls=3, bonus="none", curves=False, devices=None, minatar=False) -> dict:
     arguments = ["--child", "--lanes", lanes, "--iterations", iterations, "--calls", calls, "--bonus", bonus]
-    arguments += ["--curves"] if curves else []
+    arguments += ["--curves"] * curves + ["--minatar"] * minatar
     return child("benchmarks.bench", *map(str, arguments), devices=devices or os.cpu_count() or 1)
 
 
@@ -156,19 +163,53 @@ def memory() -> None:
     )  # fmt: skip
 
 
+def convolution() -> None:
+    """A loop's gradient of the torso's convolutions beside the native one outside; for pictures of 10 and 84 pixels."""
+    runs = [child("benchmarks.native_convolution", devices=1) for _ in range(3)]
+    for size in ("minatar", "atari"):
+        found = [run[size] for run in runs]
+        ratio = median(found, "ratio")
+        row(
+            "conv-in-loop", ratio <= 1.5,
+            pictures=size, cpu_ms=f"{1e3 * median(found, 'inside'):.0f}",
+            reference=f"{1e3 * median(found, 'alone'):.0f}", ratio=f"{ratio:.2f}x", bound="<=1.5x",
+        )  # fmt: skip
+
+
+def minatar() -> None:
+    """PPO on Breakout-MinAtar, one lane, beside the CPU time of its gradients alone, native and outside of loops.
+
+    Each step is in four epochs of two networks' minibatches; what is over is acting, values, products and the world.
+    """
+    pairs = [
+        (ours(1, 1, 1, devices=1, minatar=True), child("benchmarks.native_convolution", devices=1)["minatar"])
+        for _ in range(3)
+    ]
+    speed = median([pair[0] for pair in pairs], "steps_per_cpu_s")
+    alone = 512 / (4 * 2 * median([pair[1] for pair in pairs], "alone"))
+    row(
+        "ppo-minatar-conv", alone / speed <= 1.5,
+        steps_per_s=f"{median([pair[0] for pair in pairs], 'steps_per_s'):.0f}", steps_per_cpu_s=f"{speed:.0f}",
+        reference=f"{alone:.0f}", time=f"{alone / speed:.2f}x", bound="<=1.5x",
+        compile_s=f"{median([pair[0] for pair in pairs], 'compile_s'):.1f}",
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS, metavar="ROW", help=f"of {', '.join(ROWS)}")
     for name, default in (("lanes", 16), ("iterations", 5), ("calls", 3)):
         parser.add_argument(f"--{name}", type=int, default=default, help=argparse.SUPPRESS)
     parser.add_argument("--bonus", default="none", help=argparse.SUPPRESS)
-    for name in ("child", "curves"):
+    for name in ("child", "curves", "minatar"):
         parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        measure(arguments.lanes, arguments.iterations, arguments.calls, arguments.bonus, arguments.curves)
+        told = ("lanes", "iterations", "calls", "bonus", "curves", "minatar")
+        measure(*(getattr(arguments, name) for name in told))
         return
-    for name, measurement in zip(ROWS, (ppo_speed, ppo_learning, rnd_overhead, many_lanes, memory), strict=True):
+    rows = (ppo_speed, ppo_learning, rnd_overhead, many_lanes, memory, convolution, minatar)
+    for name, measurement in zip(ROWS, rows, strict=True):
         if name in arguments.rows:
             measurement()
 

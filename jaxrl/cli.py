@@ -192,7 +192,7 @@ def calibrate(
         bonuses: expressions, as in train --bonus; by default every bonus of the catalogue.
         out: directory of the table, calibration.csv and .md, and the figure, calibration.png.
         seeds: a count, or start:stop.
-        torso: what looks at the picture of the grid; conv takes minutes a bonus on a CPU.
+        torso: what looks at the picture of the grid; conv takes half as long again as mlp on a CPU.
     """
     walks = parse_seeds(seeds)
     for bonus in bonuses:

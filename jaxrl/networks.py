@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.convolution import convolution
 from jaxrl.errors import UserError, unknown
 from jaxrl.types import Array, Key, PyTree
 
@@ -52,6 +53,21 @@ class Dense(nn.Module):
         return kernel @ x + self.param("bias", nn.initializers.zeros_init(), (self.out,))[:, None]
 
 
+class Convolution(nn.Module):
+    """``[B, H, W, C] -> [B, H', W', out]``: kernel ``[size, size, C, out]``, bias ``[out]``."""
+
+    out: int
+    size: int
+    stride: int
+    padding: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", orthogonal(2**0.5), (self.size, self.size, x.shape[-1], self.out))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.out,))
+        return convolution(x, kernel, self.stride, self.padding) + bias
+
+
 class MLP(nn.Module):
     """``[B, *O] -> [B, out]``: observation flattened to float32, hidden layers, linear output."""
 
@@ -88,12 +104,9 @@ class Conv(nn.Module):
             raise UserError(f"torso 'conv' needs observations [H, W, C], not shape {x.shape[1:]}: use torso 'mlp'")
         large = min(x.shape[1:3]) >= 36
         x = x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
-        for width, kernel, stride in zip(self.channels, (8, 4, 3), (4, 2, 1), strict=True):
-            kernel, stride, padding = (kernel, stride, "VALID") if large else (3, 1, "SAME")
-            x = nn.Conv(
-                width, (kernel, kernel), (stride, stride), padding=padding, kernel_init=orthogonal(2**0.5)
-            )(x)
-            x = ACTIVATIONS[self.activation](x)
+        layers = ((8, 4, "VALID"), (4, 2, "VALID"), (3, 1, "VALID")) if large else ((3, 1, "SAME"),) * 3
+        for i, (width, layer) in enumerate(zip(self.channels, layers, strict=True)):
+            x = ACTIVATIONS[self.activation](Convolution(width, *layer, name=f"Conv_{i}")(x))
         return MLP(self.hidden, self.out, self.out_scale, self.activation)(x)
 
 

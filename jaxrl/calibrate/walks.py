@@ -23,7 +23,7 @@ class Protocol(NamedTuple):
     num_steps: int = 32  # of a rollout
     rollouts: int = 312  # about 40,000 transitions
     picture_rollouts: int = 78
-    torso: str = "mlp"  # of every network that looks at the picture; conv takes minutes a bonus on a CPU
+    torso: str = "mlp"  # of every network that looks at the picture
 
     @property
     def television(self) -> int:
