@@ -87,7 +87,7 @@ def _executor(on_ray: ray_cluster.Wanted | None, made: Spec, show: Callable[[dic
     if on_ray is None:
         from jaxrl.sweep.run import run
 
-        return run, contextlib.nullcontext()
+        return functools.partial(run, kept={}), contextlib.nullcontext()
     import jaxrl.executors.ray
 
     connection = ray_cluster.connected(on_ray.address, show) if made.optuna else contextlib.nullcontext()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ANSWER = 5.0  # ours, seconds that a task waits for the driver's word
 MOST_EVENTS = 10_000  # ours: while nobody listens, the oldest are forgotten
+KEPT: dict = {}  # what earlier tasks in this process compiled: Ray gives one worker many chunks of a program
 
 
 class Errand(NamedTuple):
@@ -114,7 +115,9 @@ def _run(
     made = spec()
     from jaxrl.sweep.run import run
 
-    summary = run(made, errand.out, at_once=errand.at_once, only=errand.lanes, stop=stop, on_event=on_event)
+    summary = run(
+        made, errand.out, at_once=errand.at_once, only=errand.lanes, stop=stop, on_event=on_event, kept=KEPT
+    )
     if summary.lanes != len(errand.lanes):
         raise UserError(
             f"{socket.gethostname()} has another jaxrl, other libraries or other code of yours than the driver, "

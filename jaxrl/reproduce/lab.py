@@ -3,6 +3,7 @@
 Coefficients are chosen on pilot seeds, from 0, and judged on fresh ones, from 1000: never the same.
 """
 
+import functools
 import importlib
 import itertools
 import time
@@ -43,7 +44,7 @@ class Lab:
         scale: Mapping[str, Any],
         out: Path,
         *,
-        execute: Callable = run,
+        execute: Callable | None = None,
         stop: Callable[[], bool] = lambda: False,
         on_event: Callable[[dict], None] = lambda event: None,
     ):
@@ -58,7 +59,8 @@ class Lab:
         self.seeds = range(FRESH, FRESH + scale["seeds"])
         self.pilot = range(scale.get("pilot", 0))
         self.out = out
-        self.execute, self.stop, self.on_event = execute, stop, on_event
+        self.execute = execute or functools.partial(run, kept={})
+        self.stop, self.on_event = stop, on_event
         self.steps = 0  # environment steps of every lane, of earlier sittings too
         self.training = 0.0  # seconds of compiling and running them
         self.waited = 0.0  # seconds of this sitting inside of `train`

@@ -63,6 +63,7 @@ class Compiled(NamedTuple):
     """The program of one number of lanes, compiled; nothing is allocated yet."""
 
     packing: Packing
+    rows: int  # lanes that it runs, a multiple of the devices: copies of a chunk's last one where that has fewer
     segment: int  # iterations that one call of `run` makes at most
     init: Any  # as `jaxrl.sweep.lanes.Lanes`
     run: Any
@@ -94,7 +95,7 @@ def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compil
     segment = max(1, min(last, at_most, marks[0] if marks else last))
     lanes = lanes_of(program, packing, segment)
 
-    values, keys = _inputs(chunk, packing)
+    values, keys = _inputs(chunk, packing.devices)
     init = lanes.init.lower(values, keys).compile()
     states = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -109,7 +110,7 @@ def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compil
     # The states of a run are alive while it is evaluated, and count among the arguments of both.
     needed = max(compiled_bytes(compiled) for compiled in (init, run, evaluate) if compiled)
     seconds = time.monotonic() - clock
-    return Compiled(packing, segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
+    return Compiled(packing, len(keys), segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
 
 
 def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
@@ -121,7 +122,7 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     rows_per_iteration = static["num_envs"] * static["num_steps"]
     last = iterations(static)
     marks = evaluation_points(last, static["evals"])
-    values, keys = _inputs(chunk, packing)
+    values, keys = _inputs(chunk, compiled.rows)
     named = [_named(lane) for lane in chunk.lanes]
     ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
@@ -220,7 +221,7 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
     elif "before" in earlier:
         packing = earlier
     record = {**found.record, "packing": packing, "resumed_after": [*found.record["resumed_after"], found.step]}
-    whole = padded(found.state["states"], compiled.packing.devices)
+    whole = padded(found.state["states"], compiled.rows)
     states = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), whole, compiled.states)
     note(f"chunk {chunk.id} goes on after iteration {found.step} of {last}")
     return found.step, states, {name: np.array(curve) for name, curve in found.state["curves"].items()}, record
@@ -253,9 +254,9 @@ def _named(lane) -> dict[str, Any]:
     return {"lane": lane.id, "seed": lane.seed, "values": lane.values}
 
 
-def _inputs(chunk: Chunk, packing: Packing) -> tuple[dict[str, Any], Key]:
+def _inputs(chunk: Chunk, multiple: int) -> tuple[dict[str, Any], Key]:
     values = stacked([lane.values for lane in chunk.lanes])
-    return padded((values, keys_of([lane.seed for lane in chunk.lanes])), packing.devices)
+    return padded((values, keys_of([lane.seed for lane in chunk.lanes])), multiple)
 
 
 def evaluation_keys(keys: Key, iteration: int) -> Key:

@@ -85,10 +85,10 @@ def lanes_of(program: Program, packing: Packing, segment: int) -> Lanes:
     )
 
 
-def padded(tree: PyTree, devices: int) -> PyTree:
-    """Lead axes lengthened to a multiple of `devices` by repeating the last lane, whose copies are to be trimmed."""
+def padded(tree: PyTree, multiple: int) -> PyTree:
+    """Lead axes lengthened to a multiple of `multiple` by repeating the last lane, whose copies are to be trimmed."""
     lanes = len(jax.tree.leaves(tree)[0])
-    missing = -lanes % devices
+    missing = -lanes % multiple
     return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]) if missing else x, tree)
 
 

@@ -4,9 +4,12 @@ A chunk counts once its manifest is committed. Stopping at any moment loses at m
 its newest checkpoint, and running again does only what is missing; other processes may work on the same directory.
 """
 
+import functools
+import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +23,15 @@ from jaxrl.spec.fields import iterations
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep.chunk import Compiled, Ledger, Resources, compile_chunk, run_chunk
 from jaxrl.sweep.claims import FOLDER, Claim, Claims
-from jaxrl.sweep.lanes import memory_limit, most_lanes, state_bytes
+from jaxrl.sweep.lanes import memory_limit, most_lanes, packing_for, state_bytes
 from jaxrl.sweep.plan import Chunk, Lane, lanes, packs, programs
-from jaxrl.sweep.program import Program, build, check_values
+from jaxrl.sweep.program import build, check_values
 
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
 SMALL = 0.05  # ours: states that take less of the memory than this need no plan
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # the second alone when a CPU refuses in the middle of a program
 POLL = 1.0  # ours, seconds between two looks at lanes that another process runs
+KEPT_PROGRAMS, KEPT_SIZES = 16, 4  # ours: of a search, and of each the numbers of lanes; bounds the memory they take
 
 
 class Summary(NamedTuple):
@@ -52,6 +56,7 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     agree: Callable[[int], int] = lambda done: done,
     on_event: Callable[[dict], None] = lambda event: None,
+    kept: dict[str, "Job"] | None = None,
 ) -> Summary:
     """Run every lane of `spec` that is not committed under `out` yet.
 
@@ -69,8 +74,9 @@ def run(
             metrics     chunk, iteration, step, values (mean over lanes of the newest of each metric)
             checkpoint  path, iteration, seconds
             chunk       path, lanes, diverged (tuple of lane ids)
+        kept: what earlier calls with the same dict compiled, so that nothing is compiled twice; empty at first.
     """
-    out, code = Path(out), code_fingerprint()
+    out, code, kept = Path(out), code_fingerprint(), {} if kept is None else kept
     everything = [lane for lane in lanes(spec) if only is None or lane.id in only]
     everywhere = store.committed(out) if out.exists() else {}
     mine = store.committed(out, code=code) if out.exists() else {}
@@ -78,15 +84,15 @@ def run(
         text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
         on_event({"kind": "note", "text": text})
     _forget_finished(out)
-    jobs: list[_Job] = []
+    jobs: list[Job] = []
     held, steps = 0, 0
     for static, group in programs(everything):
         if waiting := [lane for lane in group if lane.id not in mine]:
-            jobs.append(job := _Job(len(jobs) + 1, build(static, spec.objects), group, at_once))
+            jobs.append(job := _job(kept, len(jobs) + 1, group, spec.objects, at_once))
             for lane in waiting:
                 check_values(job.program, lane.values)
             job.program.check(waiting[0].values)
-            held += len(waiting) * state_bytes(job.program, waiting[0].values)
+            held += len(waiting) * job.state_bytes
             steps += len(waiting) * steps_of(static)
     skipped = sum(lane.id in mine for lane in everything)
     on_event({"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held})
@@ -122,6 +128,7 @@ def run(
                 text = f"chunk {chunk.id} was taken over by another process while this one was suspended"
                 on_event({"kind": "note", "text": text})
                 continue
+            job.lane_seconds = finished.timing["run_seconds"] / compiled.rows
             finished = finished._replace(timing={**finished.timing, "cuts": job.cuts})
             paths.append(store.write_chunk(out, finished))
             shutil.rmtree(claim.checkpoints, ignore_errors=True)
@@ -153,7 +160,8 @@ def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event:
     from jaxrl.sweep.tune import tune
 
     made = spec(**fields)
-    start = lambda points: run(points, out, at_once=at_once, on_event=on_event)
+    kept: dict[str, Job] = {}
+    start = lambda points: run(points, out, at_once=at_once, on_event=on_event, kept=kept)
     if made.optuna:
         tune(made, out, start, on_event)
     else:
@@ -166,18 +174,25 @@ def steps_of(static: dict) -> int:
     return iterations(static) * static["num_envs"] * static["num_steps"]
 
 
-class _Job:
-    """A program, its lanes, and what was learned of how many of them fit."""
+class Job:
+    """A program, its lanes, what was compiled for them, and what was learned of how many of them fit."""
 
-    def __init__(self, number: int, program: Program, lanes: tuple[Lane, ...], at_once: int | None):
-        self.number = number  # from 1
-        self.program = program
+    def __init__(self, lanes: tuple[Lane, ...], objects: Mapping[str, Callable], at_once: int | None):
+        self.number = 1
+        self.program = build(lanes[0].program, objects)
         self.lanes = lanes
+        self.objects = objects  # of which `kept` knows the identities
         self.at_once = at_once
         self.most = MAX_CHUNK_LANES  # lanes of a chunk
         self.planned = False
         self.cuts: list[str] = []  # why `most` is less, a sentence each
-        self.by_lanes: dict[int, Compiled] = {}
+        self.by_lanes: dict[int, Compiled] = {}  # the newest last
+        self.lane_seconds = math.inf  # of the newest chunk, its training alone
+
+    @functools.cached_property
+    def state_bytes(self) -> int:
+        """Of one lane."""
+        return state_bytes(self.program, self.lanes[0].values)
 
     def fits(self, chunk: Chunk) -> bool:
         return len(chunk.lanes) <= self.most
@@ -186,27 +201,46 @@ class _Job:
         """The program for the lanes of a chunk; None when they are too many, and `most` is smaller then."""
         count, limit = len(chunk.lanes), memory_limit()
         devices = jax.local_device_count()
-        large = count * state_bytes(self.program, chunk.lanes[0].values) > SMALL * limit * devices
+        if ready := self._ready(count):
+            return ready._replace(seconds=0.0)
+        large = count * self.state_bytes > SMALL * limit * devices
         if large and count > 2 * devices and not self.planned:
             self.planned = True
             some = lambda lanes: compile_chunk(self.program, chunk._replace(lanes=chunk.lanes[:lanes]), self.at_once)
             if (most := most_lanes(lambda lanes: some(lanes).bytes, devices, count, limit)) < count:
                 self._cut(chunk, ledger, "would not fit in memory", most)
                 return None
-        if count not in self.by_lanes:
-            try:
-                compiled = compile_chunk(self.program, chunk, self.at_once)
-            except jax.errors.JaxRuntimeError as error:
-                self.out_of_memory(chunk, ledger, error)
-                return None
-            ledger.compiling += compiled.seconds
-            event = {"kind": "compile", "program": self.number, "seconds": compiled.seconds, "bytes": compiled.bytes}
-            ledger.tell(event)
-            self.by_lanes[count] = compiled
-        if self.by_lanes[count].bytes > limit and count > 1:
+        try:
+            compiled = compile_chunk(self.program, chunk, self.at_once)
+        except jax.errors.JaxRuntimeError as error:
+            self.out_of_memory(chunk, ledger, error)
+            return None
+        ledger.compiling += compiled.seconds
+        event = {"kind": "compile", "program": self.number, "seconds": compiled.seconds, "bytes": compiled.bytes}
+        ledger.tell(event)
+        if compiled.bytes > limit and count > 1:
             self._cut(chunk, ledger, "would not fit in memory", -(-count // 2))
             return None
-        return self.by_lanes[count]
+        self.by_lanes[count] = compiled
+        while len(self.by_lanes) > KEPT_SIZES:
+            del self.by_lanes[next(iter(self.by_lanes))]
+        return compiled
+
+    def _ready(self, count: int) -> Compiled | None:
+        """What is compiled for so many lanes; or for more, where copies of a lane cost less time than compiling.
+
+        The latter only where no bit can differ: of lanes that run one after the other, two or more on each device.
+        """
+        if compiled := self.by_lanes.get(count):
+            return compiled
+        packing = packing_for(count, self.at_once)
+        if packing.at_once > 1 or count <= packing.devices:
+            return None
+        for compiled in self.by_lanes.values():
+            spare = (compiled.rows - count) * self.lane_seconds
+            if compiled.rows > count and compiled.packing == packing and spare < compiled.seconds:
+                return compiled
+        return None
 
     def out_of_memory(self, chunk: Chunk, ledger: Ledger, error: Exception) -> None:
         """Half as many lanes the next time; raises what is no want of memory, and UserError for a single lane."""
@@ -216,7 +250,7 @@ class _Job:
             needed = self.by_lanes[1].bytes if 1 in self.by_lanes else 0
             text = f"one lane alone needs more memory than the device has ({needed:,} bytes planned, {memory_limit():,}"
             raise UserError(f"{text} at most): lower num_envs, num_steps or the networks' sizes") from error
-        self.by_lanes.pop(count, None)
+        self.by_lanes = {lanes: compiled for lanes, compiled in self.by_lanes.items() if lanes < count}
         self._cut(chunk, ledger, "ran out of memory", -(-count // 2))
 
     def _cut(self, chunk: Chunk, ledger: Ledger, why: str, most: int) -> None:
@@ -225,7 +259,21 @@ class _Job:
         ledger.tell({"kind": "note", "text": self.cuts[-1]})
 
 
-def _left(jobs: list[_Job], committed: Collection[str]) -> list[tuple[_Job, Chunk]]:
+def _job(
+    kept: dict[str, Job], number: int, lanes: tuple[Lane, ...], objects: Mapping[str, Callable], at_once: int | None
+) -> Job:
+    """The job of an earlier call, with these lanes, where its program, its code and its packing are the same."""
+    first = lanes[0]
+    own = [id(objects[name]) for name in first.sources if name in objects]
+    key = json.dumps([first.program, first.sources, code_fingerprint(), own, at_once], sort_keys=True)
+    kept[key] = job = kept.pop(key, None) or Job(lanes, objects, at_once)
+    job.number, job.lanes = number, lanes
+    while len(kept) > KEPT_PROGRAMS:
+        del kept[next(iter(kept))]
+    return job
+
+
+def _left(jobs: list[Job], committed: Collection[str]) -> list[tuple[Job, Chunk]]:
     return [(job, chunk) for job in jobs for chunk in packs(job.lanes, job.most, committed)]
 
 
@@ -236,7 +284,7 @@ def _claim(claims: Claims, chunk: Chunk) -> Claim | None:
         raise UserError(f"cannot write to {claims.folder}: {disk.refusal(claims.folder, error)}") from error
 
 
-def _run(job: _Job, chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
+def _run(job: Job, chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
     try:
         return run_chunk(chunk, compiled, using)
     except jax.errors.JaxRuntimeError as error:

@@ -302,6 +302,54 @@ def test_a_plan_cuts_what_would_not_fit_before_it_is_compiled(tiny_spec, tmp_pat
     assert sizes == [2, 4, 2] and len(summary.chunks) == 3
 
 
+@pytest.mark.parametrize(("seeds", "compiled"), [(4, 0), (3, 0), (2, 1), (5, 1)])
+def test_what_an_earlier_call_compiled_serves_as_many_lanes_and_fewer_at_the_same_bits(
+    tiny_spec, compiled_before, seeds, compiled, tmp_path
+):
+    """Four were compiled. Two are one on each device, where the loop over lanes is left out: bits may differ."""
+    kept, expected = compiled_before
+    summary, events = events_of(tiny_spec(seeds=range(10, 10 + seeds)), tmp_path, kept=kept)
+    assert len(of_kind(events, "compile")) == compiled and (summary.compile_seconds > 0) == bool(compiled)
+    (manifest,) = store.chunks(tmp_path)
+    assert (manifest["timing"]["compile_seconds"] > 0) == bool(compiled)
+    assert manifest["packing"] == {"devices": 2, "at_once": 1, "backend": "cpu"}
+    found = tables(tmp_path)
+    assert len(found) == seeds
+    for lane in found.keys() & expected.keys():
+        for name in expected[lane]:
+            compare = np.testing.assert_allclose if seeds == 2 else np.testing.assert_array_equal
+            compare(found[lane][name], expected[lane][name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def compiled_before(tiny_spec, tmp_path_factory):
+    """(kept, tables) of calls for four lanes each: the first compiles, the second has the seeds asked for later."""
+    kept, out = {}, tmp_path_factory.mktemp("before")
+    run(tiny_spec(seeds=4), out, kept=kept)
+    run(tiny_spec(seeds=range(10, 14)), fresh := tmp_path_factory.mktemp("fresh"))
+    return kept, tables(fresh)
+
+
+def test_other_code_settings_or_packing_are_compiled_anew_and_old_programs_are_let_go(tiny_spec, tmp_path, monkeypatch):
+    kept: dict = {}
+    monkeypatch.setattr(jaxrl.sweep.run, "KEPT_PROGRAMS", 2)
+    one = {"seeds": 1, "evals": 0}
+    compiled = lambda name, at_once=None, **fields: len(
+        of_kind(events_of(tiny_spec(**one, **fields), tmp_path / name, kept=kept, at_once=at_once)[1], "compile")
+    )
+    assert compiled("first") == 1
+    assert compiled("same") == 0
+    assert compiled("lr is a lane's", lr=0.1) == 0
+    assert compiled("settings", epochs=2) == 1
+    assert compiled("packing", at_once=2) == 1
+    assert len(kept) == 2
+    assert compiled("let go") == 1
+    again = lambda **values: tiny_spec(**values).objects["conftest:breaking"]
+    copied = types.FunctionType(again(**one).__code__, again(**one).__globals__, "breaking", (1e9,))
+    copied.__qualname__, copied.__module__ = "breaking", again(**one).__module__
+    assert compiled("another object of the same source", bonus=copied) == 1
+
+
 def test_lanes_that_another_process_runs_are_waited_for(whole, tiny_spec, tmp_path, monkeypatch):
     """The other process is this one under another name, which commits while it is waited for."""
     lanes = [lane.id for lane in lanes_of_spec(tiny_spec(**FOUR))]

@@ -21,6 +21,7 @@ from jaxrl.results import store
 from jaxrl.results.values import shown
 from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes
+from jaxrl.sweep.run import run
 from jaxrl.sweep.trials import Trial, best, text
 from jaxrl.sweep.tune import tune
 
@@ -79,6 +80,36 @@ def test_a_batch_shares_one_chunk_and_the_command_reports_it(tiny_spec, tmp_path
         assert f" {shown(trial.point['coef'])} " in printed
     assert execute(made, tmp_path) == 0
     assert capsys.readouterr().out == printed[printed.index("trial  ") :]
+
+
+def test_a_search_compiles_each_of_its_programs_once(tiny_spec, tmp_path, monkeypatch):
+    """Three batches of four points on two activations, in another mix each time; nothing but the wait differs."""
+    events: list[dict] = []
+    space = {"coef": {"low": 0.1, "high": 10.0, "log": True}, "activation": {"choices": ["tanh", "relu"]}}
+    fields = {"evals": 1, "steps": 32, "seeds": 2, "optuna": {"trials": 12, "batch": 4, **space}}
+    made = tiny_spec(**fields)
+    monkeypatch.setattr("jaxrl.executors.execute.display.fitting", lambda: events.append)
+    assert execute(made, tmp_path) == 0
+    kinds = lambda kind: [event for event in events if event["kind"] == kind]
+    mixes = [event["programs"] for event in kinds("plan")]
+    assert len(mixes) == 3 and max(mixes) == 2
+    begun = [(event["program"]["activation"], len(event["lanes"])) for event in kinds("begin")]
+    largest: dict[str, int] = {}
+    grown = 0  # a batch with more lanes of a program than any before, or with one lane on each device
+    for activation, lanes in begun:
+        grown += lanes > largest.get(activation, 0) or lanes <= 2
+        largest[activation] = max(lanes, largest.get(activation, 0))
+    assert 2 <= len(kinds("compile")) <= grown < len(begun)
+
+
+def test_a_search_of_one_program_compiles_it_once(tiny_spec, tmp_path):
+    events: list[dict] = []
+    space = {"coef": {"low": 0.1, "high": 10.0, "log": True}}
+    made = tiny_spec(evals=1, steps=32, seeds=1, optuna={"trials": 9, "batch": 3, **space})
+    kept: dict = {}
+    tune(made, tmp_path, lambda points: run(points, tmp_path, on_event=events.append, kept=kept))
+    assert len([event for event in events if event["kind"] == "begin"]) == 3
+    assert len([event for event in events if event["kind"] == "compile"]) == 1
 
 
 def test_a_finished_search_asks_and_runs_nothing_more(whole):
