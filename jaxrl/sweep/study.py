@@ -1,22 +1,38 @@
-"""Optuna's side of a search: the study, its journal on disk, its distributions. No jax here."""
+"""A search's journal on disk, what names the search, and Optuna's distributions. No jax here.
+
+    OUT/optuna-<id>.journal     a line for each trial asked for: {"trial", "params", "problem", "seal"} in JSON
+
+The seal of a line is a hash of the line, of the seal before it and, of the first, of the search's id. So no line can be
+changed, lost or put elsewhere unnoticed; the last ones can be lost, as in a crash, and are asked for anew.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxrl import disk
 from jaxrl.errors import UserError
 from jaxrl.spec.draws import Distribution, Search, extremes
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep.plan import lanes
 
 
+class Asked(NamedTuple):
+    """A trial as it was proposed."""
+
+    params: dict[str, Any]  # in Optuna's words
+    problem: str  # why no program can be made of it; "" where one can
+    seal: str
+
+
 @contextlib.contextmanager
 def journal(path: Path) -> Iterator[Path]:
-    """Holds the journal for this process alone, after taking away what a crash left: half a line, Optuna's lock."""
+    """Holds the journal for this process alone, after taking away half a line that a crash left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         try:
@@ -24,22 +40,61 @@ def journal(path: Path) -> Iterator[Path]:
         except OSError:
             raise UserError(f"another process runs the search of {path}: one search has one process") from None
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        Path(f"{path}.lock").unlink(missing_ok=True)
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
         yield path
 
 
-def open_study(path: Path, search: Search) -> Any:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
+def read(path: Path, search: Search) -> list[Asked]:
+    """The trials of a journal, by number; raises UserError, with the cure, where it is not what was written."""
+    found: list[Asked] = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+        try:
+            entry = json.loads(line)
+            asked = Asked(entry["params"], entry["problem"], entry["seal"])
+            whole = line == _line(path, found, asked.params, asked.problem)[0]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if not whole or not _fits(search, asked.params):
+            raise UserError(
+                f"{path} is damaged, line {number + 1} or one before it is not what was written: delete it, "
+                "and the search is rebuilt from the committed lanes"
+            )
+        found.append(asked)
+    return found
 
+
+def append(path: Path, before: list[Asked], params: dict[str, Any], problem: str) -> None:
+    """Adds a trial to `before` and to the journal that holds them; it is on the disk when this returns."""
+    line, asked = _line(path, before, params, problem)
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        return optuna.create_study(
-            study_name="jaxrl", storage=storage, direction=search.direction, load_if_exists=True
-        )
-    except (ValueError, KeyError):
-        raise UserError(f"{path} is damaged: delete it, and the search is rebuilt from the committed lanes") from None
+        with open(path, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {disk.refusal(path, error)}") from error
+    before.append(asked)
+
+
+def _line(path: Path, before: list[Asked], params: dict[str, Any], problem: str) -> tuple[bytes, Asked]:
+    content = {"trial": len(before), "params": params, "problem": problem}
+    sealed = json.dumps([before[-1].seal if before else path.name, content])
+    seal = hashlib.sha256(sealed.encode()).hexdigest()[:20]
+    return json.dumps({**content, "seal": seal}).encode() + b"\n", Asked(params, problem, seal)
+
+
+def _fits(search: Search, params: dict[str, Any]) -> bool:
+    """Whether the parameters are of this search's space."""
+
+    def inside(one: Distribution, value: Any) -> bool:
+        if one.choices:
+            return value in map(str, one.choices)
+        return isinstance(value, int | float) and one.low <= value <= one.high
+
+    same = isinstance(params, dict) and params.keys() == search.space.keys()
+    return same and all(inside(one, params[key]) for key, one in search.space.items())
 
 
 def identity(spec: Spec, search: Search) -> str:

@@ -1,15 +1,16 @@
 """A search of points: Optuna proposes a batch, the batch runs as one sweep, its results are told back. No jax here.
 
-    OUT/optuna-<id>.journal     Optuna's journal of the study; the id names the spec, the search and the code
+    OUT/optuna-<id>.journal     the points asked for, sealed; the id names the spec, the search and the code
 
-A trial is in the journal with its point before it runs, and is told its value once its lanes are committed, so one
-that a crash left in between is completed from its lanes, or run at the very same point. What a trial's point depends
-on is its number, the search's seed, the values of the batches before and the points of its own batch: a study that was
-interrupted goes on as if it had not been. Where the journal is lost, the same points are asked for and found committed.
+A trial is in the journal with its point before it runs; its value is nowhere but in its committed lanes. What a trial's
+point depends on is its number, the search's seed, the values of the batches before and the points of its own batch: a
+search that was interrupted goes on as if it had not been. Where the journal is lost, the same points are asked for and
+found committed.
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jaxrl.signatures import code_fingerprint
 from jaxrl.spec.draws import Search, rounded
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep.plan import lanes
-from jaxrl.sweep.study import distribution, identity, journal, open_study
+from jaxrl.sweep.study import Asked, append, distribution, identity, journal, read
 from jaxrl.sweep.trials import Trial
 
 
@@ -48,20 +49,24 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with journal(out / f"optuna-{identity(spec, search)}.journal") as path:
-            study = open_study(path, search)
+            asked = read(path, search)
+            values: dict[int, float] = {}  # of the batches that are committed, by trial; not finite where one failed
+            ends = _ends(out)
             for first in range(0, search.trials, search.batch):
                 stop = min(first + search.batch, search.trials)
-                _ask(study, spec, search, stop)
-                waiting = [trial for trial in study.trials[:stop] if not trial.state.is_finished()]
-                if waiting:
-                    text = f"trials {waiting[0].number} to {waiting[-1].number} of {search.trials}"
+                _ask(path, spec, search, asked, values, stop)
+                points = {n: _point(search, asked[n].params) for n in range(first, stop) if not asked[n].problem}
+                ids = {number: [lane.id for lane in lanes(_at(spec, point))] for number, point in points.items()}
+                if _missing(ends, ids):
+                    text = f"trials {min(points)} to {max(points)} of {search.trials}"
                     on_event({"kind": "note", "text": text})
-                    points = {trial.number: _point(search, trial.params) for trial in waiting}
                     columns = {key: tuple(point[key] for point in points.values()) for key in search.space}
                     run(spec._replace(optuna=None, zip=columns))
-                    if not _tell(study, spec, search, out, points):
+                    ends = _ends(out)
+                    if _missing(ends, ids):
                         break
-            return [_trial(search, trial) for trial in study.trials[: search.trials]]
+                values |= {number: _value(ends, group, search) for number, group in ids.items()}
+            return [_trial(search, number, one, values) for number, one in enumerate(asked[: search.trials])]
     finally:
         optuna.logging.set_verbosity(verbosity)
 
@@ -72,57 +77,63 @@ def check_installed() -> None:
         raise UserError("a spec with [optuna] needs Optuna: pip install 'jaxrl[sweep]'")
 
 
-def _ask(study: Any, spec: Spec, search: Search, stop: int) -> None:
-    """Adds trials to the study until it has `stop`, each in one line of the journal.
-
-    They are proposed in a copy in memory, because Optuna writes a trial that it proposes field by field, and a crash
-    in between would leave one that is neither asked nor not.
-    """
+def _ask(
+    path: Path, spec: Spec, search: Search, asked: list[Asked], values: Mapping[int, float], stop: int
+) -> None:
+    """Adds trials to `asked`, and to the journal, until there are `stop`."""
     import numpy as np
     import optuna
     from optuna.trial import TrialState, create_trial
 
+    if len(asked) >= stop:
+        return
     space = {key: distribution(one) for key, one in search.space.items()}
-    asked = study.trials
-    copy = optuna.create_study(direction=search.direction)
-    copy.add_trials(asked)
+    study = optuna.create_study(direction=search.direction)
+    for number, one in enumerate(asked):
+        value, state = values.get(number), TrialState.RUNNING
+        if one.problem or (value is not None and not np.isfinite(value)):
+            value, state = None, TrialState.FAIL
+        elif value is not None:
+            state = TrialState.COMPLETE
+        study.add_trial(create_trial(state=state, value=value, params=one.params, distributions=space))
     for number in range(len(asked), stop):
         # A sampler of its own for each trial: what was drawn before a restart moves no later draw.
         seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
-        copy.sampler = optuna.samplers.TPESampler(seed=seed)
-        proposed = copy.ask(space)
-        state, problem = TrialState.RUNNING, _problem(spec, _point(search, proposed.params))
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        proposed = study.ask(space)
+        problem = _problem(spec, _point(search, proposed.params))
         if problem:
-            state = TrialState.FAIL
-            copy.tell(proposed, state=state)
-        attributes = {"problem": problem} if problem else {}
-        study.add_trial(
-            create_trial(state=state, params=proposed.params, distributions=space, user_attrs=attributes)
-        )
+            study.tell(proposed, state=TrialState.FAIL)
+        append(path, asked, proposed.params, problem)
 
 
-def _tell(study: Any, spec: Spec, search: Search, out: Path, points: Mapping[int, dict]) -> bool:
-    """Tells the value of every trial; False, and nothing told, where lanes of theirs are not committed."""
-    import numpy as np
-    from optuna.trial import TrialState
+def _ends(out: Path) -> Any:
+    """What every lane ended with that this code committed, by id: a pandas.DataFrame, as `jaxrl.results.lanes` has."""
+    import pandas as pd
 
     from jaxrl.results import query, store
 
-    ids = {number: [lane.id for lane in lanes(_at(spec, point))] for number, point in points.items()}
     done = store.committed(out, code=code_fingerprint())
-    if any(lane not in done for group in ids.values() for lane in group):
-        return False
-    frame, column = query.lanes(out).set_index("lane"), query.FINAL + search.metric
-    if column not in frame:
-        measured = ", ".join(name.removeprefix(query.FINAL) for name in frame if name.startswith(query.FINAL))
+    if not done:
+        return pd.DataFrame()
+    frame = query.lanes(out).set_index("lane")
+    return frame[frame.index.isin(done)]
+
+
+def _missing(ends: Any, ids: Mapping[int, Sequence[str]]) -> bool:
+    return any(lane not in ends.index for group in ids.values() for lane in group)
+
+
+def _value(ends: Any, ids: Sequence[str], search: Search) -> float:
+    """The mean over a trial's lanes; not finite where one diverged or was not measured."""
+    import numpy as np
+
+    from jaxrl.results.query import FINAL
+
+    if FINAL + search.metric not in ends:
+        measured = ", ".join(name.removeprefix(FINAL) for name in ends if name.startswith(FINAL))
         raise UserError(f"optuna: metric = {search.metric!r} is not measured here; what is: {measured}")
-    for number, group in ids.items():
-        value = float(np.mean(frame.loc[group, column].to_numpy(np.float64)))
-        if np.isfinite(value):
-            study.tell(number, value)
-        else:
-            study.tell(number, state=TrialState.FAIL)
-    return True
+    return float(np.mean(ends.loc[list(ids), FINAL + search.metric].to_numpy(np.float64)))
 
 
 def _point(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,9 +157,10 @@ def _problem(spec: Spec, point: Mapping[str, Any]) -> str:
     return ""
 
 
-def _trial(search: Search, trial: Any) -> Trial:
-    note = ""
-    if trial.value is None:
-        unmeasured = "diverged or not measured" if trial.state.is_finished() else "not run"
-        note = trial.user_attrs.get("problem", unmeasured)
-    return Trial(trial.number, _point(search, trial.params), trial.value, note)
+def _trial(search: Search, number: int, asked: Asked, values: Mapping[int, float]) -> Trial:
+    value, note = values.get(number), asked.problem
+    if value is not None and not math.isfinite(value):
+        value, note = None, "diverged or not measured"
+    elif value is None:
+        note = note or "not run"
+    return Trial(number, _point(search, asked.params), value, note)

@@ -2,8 +2,8 @@
 
 As a script it is killed -9 at chosen moments and started again:
     python searches.py OUT MOMENT...     prints, for each moment, what the kill left and what the restart made of it
-A moment is a count of what was written to disk (lines of the journal, and chunks), and a letter: b(efore), h(alf of it
-is written), a(fter).
+A moment is a count of what was written to disk (lines of the journal, one a trial, and chunks), and a letter: b(efore),
+h(alf of it is written), a(fter).
 """
 
 import json
@@ -20,6 +20,8 @@ from jaxrl.signatures import code_fingerprint
 from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes, programs
 from jaxrl.sweep.tune import tune
+
+tune_module = sys.modules["jaxrl.sweep.tune"]
 
 SPACE = {"lr": {"low": 1e-5, "high": 1e-1, "log": True}, "coef": {"low": 0.0, "high": 1.0}}
 
@@ -75,11 +77,9 @@ class Bowl:
 
 def die_at(moment, out):
     """From here on, this process kills itself at the moment."""
-    from optuna.storages.journal import JournalFileBackend
-
     count, manner = int(moment[:-1]), moment[-1]
     written = 0
-    append, publish = JournalFileBackend.append_logs, store._publish
+    append, publish = tune_module.append, store._publish
 
     def counting(write, half):
         def wrapped(*arguments):
@@ -95,13 +95,12 @@ def die_at(moment, out):
 
         return wrapped
 
-    def half_a_line(backend, logs):
-        (journal,) = Path(out).glob("*.journal")
-        os.symlink(journal, f"{journal}.lock")  # Optuna's lock is held while it writes
-        with open(journal, "a") as file:
-            file.write(json.dumps(logs[0])[:40])
+    def half_a_line(path, before, params, problem):
+        append(path, before, params, problem)
+        written = path.read_bytes()
+        os.truncate(path, len(written) - len(written.splitlines()[-1]) // 2)
 
-    JournalFileBackend.append_logs = counting(append, half_a_line)
+    tune_module.append = counting(append, half_a_line)
     store._publish = counting(publish, lambda *arguments: None)
 
 

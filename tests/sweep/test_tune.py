@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from jaxrl.sweep.tune import tune
 
 pytest.importorskip("optuna")
 HERE = Path(__file__).parent
-MOMENTS = ("1h", "3b", "4h", "6b", "6a", "8h", "31a", "33a", "35b")
+MOMENTS = ("1h", "1b", "3b", "4h", "5b", "5a", "8h", "19a", "20b", "20a")
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +97,9 @@ def test_a_search_compiles_each_of_its_programs_once(tiny_spec, tmp_path, monkey
     begun = [(event["program"]["activation"], len(event["lanes"])) for event in kinds("begin")]
     largest: dict[str, int] = {}
     grown = 0  # a batch with more lanes of a program than any before, or with one lane on each device
-    for activation, lanes in begun:
-        grown += lanes > largest.get(activation, 0) or lanes <= 2
-        largest[activation] = max(lanes, largest.get(activation, 0))
+    for activation, count in begun:
+        grown += count > largest.get(activation, 0) or count <= 2
+        largest[activation] = max(count, largest.get(activation, 0))
     assert 2 <= len(kinds("compile")) <= grown < len(begun)
 
 
@@ -148,19 +149,19 @@ def check_kills(whole, out, moments):
         assert one["killed"], one["moment"]
         assert one["again"] == [], one["moment"]
         assert one["trials"] == trials, one["moment"]
-        assert one["seconds"] < 20, one["moment"]  # Optuna waits 30 for a lock whose owner is dead
+        assert one["seconds"] < 20, one["moment"]  # no lock of the dead is waited for
     return {one["moment"]: one["kept"] for one in found}
 
 
 def test_a_search_killed_at_any_moment_ends_as_if_it_had_not_been(whole, tmp_path):
     """F28: no trial is lost, redone, asked anew or left running, and 16 are told, not more."""
     kept = check_kills(whole, tmp_path, MOMENTS)
-    assert (kept["6b"], kept["6a"], kept["33a"]) == (0, 8, 32)  # between ask and tell; between run and tell, twice
+    assert (kept["5b"], kept["5a"], kept["20a"]) == (0, 8, 32)  # asked and not run; run; all run
 
 
 @pytest.mark.slow
 def test_a_search_killed_at_every_moment_ends_as_if_it_had_not_been(whole, tmp_path):
-    check_kills(whole, tmp_path, [f"{count}{manner}" for count in range(1, 38) for manner in "bha"])
+    check_kills(whole, tmp_path, [f"{count}{manner}" for count in range(1, 21) for manner in "bha"])
 
 
 def test_a_lost_journal_is_rebuilt_from_the_committed_lanes(tmp_path):
@@ -169,16 +170,85 @@ def test_a_lost_journal_is_rebuilt_from_the_committed_lanes(tmp_path):
     journal.unlink()
     bowl = Bowl(tmp_path)
     assert tune(search(trials=8), tmp_path, bowl) == first
-    assert [len(call) for call in bowl.calls] == [0, 0]
+    assert bowl.calls == []
 
 
-def test_a_damaged_journal_is_named(tmp_path):
-    tune(search(trials=4), tmp_path, Bowl(tmp_path))
-    (journal,) = tmp_path.glob("*.journal")
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join([lines[0], lines[1].replace('"op_code"', "op_code"), *lines[2:]]))
-    with pytest.raises(UserError, match=f"{journal.name} is damaged: delete it"):
-        tune(search(trials=4), tmp_path, Bowl(tmp_path))
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(directory, journal, its bytes, trials) of a search of four trials on two fields, one of them a choice."""
+    out = tmp_path_factory.mktemp("finished")
+    trials = tune(mixed(), out, Bowl(out))
+    (journal,) = out.glob("*.journal")
+    return out, journal, journal.read_bytes(), trials
+
+
+def mixed():
+    return search(trials=4, batch=2, seeds=1, space={"num_envs": {"choices": [8, 16]}})
+
+
+def outcome(finished, content):
+    """The trials, or the sentence, that a journal of this content gives; nothing else is done."""
+    out, journal, _, _ = finished
+    journal.write_bytes(content)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    try:
+        return tune(mixed(), out, run=None)
+    except UserError as error:
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+        assert str(error).startswith(f"{journal} is damaged, line ")
+        assert str(error).endswith("delete it, and the search is rebuilt from the committed lanes")
+        return str(error)
+
+
+def test_a_changed_character_of_a_journal_is_told_and_changes_no_trial(finished):
+    """Digits, letters, quotes and ends of lines: every third place of the file, and all of a number and of a seal."""
+    *_, content, trials = finished
+    number, seal = content.index(b'"lr": ') + 6, content.index(b'"seal": ') + 9
+    places = {*range(0, len(content), 3), *range(number, number + 20), *range(seal, seal + 20), len(content) - 1}
+    told = 0
+    for place in sorted(places):
+        old = content[place : place + 1]
+        new = b"%d" % ((int(old) + 1) % 10) if old.isdigit() else bytes([content[place] ^ 1])
+        found = outcome(finished, content[:place] + new + content[place + 1 :])
+        assert isinstance(found, str) or found == trials
+        told += isinstance(found, str)
+    # What looks like a crash in the last line is asked for anew, at the same point.
+    assert len(places) - told == 1
+
+
+def test_a_lost_line_of_a_journal_is_told_unless_it_is_the_last_which_is_asked_for_anew(finished):
+    *_, content, trials = finished
+    lines = content.splitlines(keepends=True)
+    assert len(lines) == 4
+    for lost in range(4):
+        found = outcome(finished, b"".join(lines[:lost] + lines[lost + 1 :]))
+        assert found == trials if lost == 3 else f"line {lost + 1} or one before it is not what was written" in found
+    for order in ((1, 0, 2, 3), (0, 1, 3, 2), (0, 1, 2, 2), (0, 0, 1, 2, 3)):
+        assert isinstance(outcome(finished, b"".join(lines[i] for i in order)), str)
+    for kept in range(4):
+        assert outcome(finished, b"".join(lines[:kept])) == trials
+    assert finished[1].read_bytes() == content  # written again as it was
+
+
+def test_a_journal_of_another_search_is_told(finished, tmp_path):
+    _, journal, content, _ = finished
+    tune(search(trials=2, batch=2, seed=5), tmp_path, Bowl(tmp_path))
+    (other,) = tmp_path.glob("*.journal")
+    other.write_bytes(content)
+    with pytest.raises(UserError, match=f"{other.name} is damaged, line 1"):
+        tune(search(trials=2, batch=2, seed=5), tmp_path, run=None)
+
+
+def test_values_come_from_the_lanes_alone(tmp_path):
+    """Where other lanes are committed under the same journal, it is they that are told."""
+    made = search(trials=4)
+    first = tune(made, tmp_path / "first", Bowl(tmp_path / "first"))
+    (journal,) = (tmp_path / "first").glob("*.journal")
+    (tmp_path / "second").mkdir()
+    shutil.copy(journal, tmp_path / "second")
+    second = tune(made, tmp_path / "second", Bowl(tmp_path / "second", height=lambda lane: height(lane) + 1))
+    assert [trial.point for trial in second] == [trial.point for trial in first]
+    assert [b.value - a.value for a, b in zip(first, second, strict=True)] == pytest.approx([1] * 4, abs=1e-6)
 
 
 def test_a_search_has_one_process(tmp_path):
