@@ -1,5 +1,7 @@
 """Stored policies: load one, or evaluate every lane of a results directory again."""
 
+import functools
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +16,8 @@ from jaxrl.errors import UserError
 from jaxrl.keys import key_of
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
-from jaxrl.sweep.lanes import keys_of, lanes_of, packing_for, padded, stacked
-from jaxrl.sweep.program import Program, build
+from jaxrl.sweep.lanes import Lanes, Packing, keys_of, lanes_of, packing_for, padded, stacked
+from jaxrl.sweep.program import build
 from jaxrl.trainers.rollout import example_of
 from jaxrl.types import Agent, PyTree
 
@@ -75,14 +77,17 @@ def evaluate(
     frame = frame[frame["status"] == "ok"]
     measured: dict[str, dict[str, float]] = {}
     kept = set(frame["lane"])
+    made: dict[str, Callable[[Packing], Lanes]] = {}  # by static fields: chunks of one program share what is compiled
     for manifest in store.chunks(directory):
         if not kept & set(manifest["lanes"]):
             continue
         warn_if_foreign(manifest)
         static, lanes = stored_lanes(directory, manifest)
-        program = build({**static, "eval_episodes": episodes}, objects)
+        if (name := json.dumps(static, sort_keys=True)) not in made:
+            program = build({**static, "eval_episodes": episodes}, objects)
+            made[name] = functools.cache(functools.partial(lanes_of, program, segment=1))
         params = store.read_chunk(Path(directory) / manifest["chunk"]).params
-        measured |= _evaluate_chunk(program, lanes, params, seed)
+        measured |= _evaluate_chunk(made[name], lanes, params, seed)
     names = [*query.swept(frame), "seed", "lane"]
     table = frame[names].reset_index(drop=True)
     for metric in ("eval_return", "eval_return_sampled", "solved"):
@@ -91,18 +96,19 @@ def evaluate(
 
 
 def _evaluate_chunk(
-    program: Program, lanes: Sequence[dict], params: dict[str, np.ndarray], seed: int
+    made: Callable[[Packing], Lanes], lanes: Sequence[dict], params: dict[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float]]:
     packing = packing_for(len(lanes))
     values, keys = stacked([row["values"] for row in lanes]), keys_of([row["seed"] for row in lanes])
     values, keys = padded((values, keys), packing.devices)
-    shapes = jax.eval_shape(lanes_of(program, packing, 1).init, values, keys)
+    functions = made(packing)
+    shapes = jax.eval_shape(functions.init, values, keys)
     template = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[: len(lanes)], tree), shapes.agent)
     agent = padded(restore(template, params, f"{len(lanes)} lanes"), packing.devices)
     # Evaluation reads nothing but the agent, so the rest of the state is not rebuilt.
     states = jax.tree.map(lambda leaf: None, shapes)._replace(agent=agent)
     fresh = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31), seed))(keys)
-    metrics = jax.jit(lanes_of(program, packing, 1).evaluate)(values, fresh, states)
+    metrics = functions.evaluate(values, fresh, states)
     return {
         row["lane"]: {name: float(np.asarray(column)[i]) for name, column in metrics.items()}
         for i, row in enumerate(lanes)

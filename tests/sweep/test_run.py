@@ -9,6 +9,7 @@ import pytest
 
 import jaxrl.sweep.chunk
 import jaxrl.sweep.plan
+import jaxrl.sweep.policy
 import jaxrl.sweep.run
 from jaxrl.errors import UserError
 from jaxrl.results import store
@@ -348,6 +349,22 @@ def test_other_code_settings_or_packing_are_compiled_anew_and_old_programs_are_l
     copied = types.FunctionType(again(**one).__code__, again(**one).__globals__, "breaking", (1e9,))
     copied.__qualname__, copied.__module__ = "breaking", again(**one).__module__
     assert compiled("another object of the same source", bonus=copied) == 1
+
+
+def test_evaluating_chunks_of_one_program_traces_it_once(tiny_spec, tmp_path, monkeypatch):
+    kept: dict = {}
+    for seed in range(3):
+        run(tiny_spec(seeds=[seed]), tmp_path, kept=kept)
+    assert len(store.chunks(tmp_path)) == 3
+    calls, build, objects = [], jaxrl.sweep.policy.build, tiny_spec(seeds=1).objects
+
+    def counting(static, objects):
+        program = build(static, objects)
+        return program._replace(make=lambda values: calls.append(1) or program.make(values))
+
+    monkeypatch.setattr(jaxrl.sweep.policy, "build", counting)
+    table = jaxrl.sweep.policy.evaluate(tmp_path, episodes=2, objects=objects)
+    assert len(table) == 3 and len(calls) == 2  # init and evaluate
 
 
 def test_lanes_that_another_process_runs_are_waited_for(whole, tiny_spec, tmp_path, monkeypatch):
