@@ -66,10 +66,10 @@ class Discrete(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Float32 actions of ``shape``, each coordinate in ``[low, high]``."""
+    """Float32 actions of ``shape``, one axis; the bounds, both included, are of all coordinates or one for each."""
 
-    low: float
-    high: float
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
     shape: tuple[int, ...]
 
 

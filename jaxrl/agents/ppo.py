@@ -23,6 +23,7 @@ from jaxrl.moments import Moments, empty_moments, merge, whitened
 from jaxrl.networks import mean_gradient, network, over
 from jaxrl.returns import gae
 from jaxrl.shuffle import passes
+from jaxrl.spaces import from_unit, width
 from jaxrl.types import Agent, Array, Box, Discrete, Key, PyTree, Rollout, Streams, Transition
 
 OBSERVATION_CLIP = 10.0  # standard deviations; as in OpenAI baselines' VecNormalize
@@ -58,12 +59,12 @@ def ppo(
     """PPO for `actions`, with one critic output per stream of `streams`; `iterations` ends the annealing.
     Without `explore` it acts greedily.
 
-    Memory is empty. Extras of a transition: `log_prob` ``[...]`` and `sampled` ``[..., *A]``, the action before it
-    was clipped to the box. Metrics: `ppo/policy_loss ppo/value_loss ppo/entropy ppo/approx_kl ppo/clip_fraction
-    ppo/explained_variance` (of the first stream; NaN where what it is to predict does not vary).
+    Memory is empty. Extras of a transition: `log_prob` ``[...]`` and `sampled` ``[..., *A]``; in a `Box`, before it was
+    clipped to [-1, 1] and mapped on the bounds. Metrics: `ppo/policy_loss ppo/value_loss ppo/entropy ppo/approx_kl
+    ppo/clip_fraction ppo/explained_variance` (of the first stream; NaN where what it is to predict does not vary).
     """
     continuous = isinstance(actions, Box)
-    outputs = actions.shape[0] if isinstance(actions, Box) else actions.n
+    outputs = width(actions)
     num_streams = streams.discount.shape[0]
     adam = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
@@ -137,9 +138,9 @@ def distribution(actions: Discrete | Box, params: PyTree, out: Array) -> Categor
 
 
 def chosen(key: Key, policy: Categorical | DiagonalNormal, actions: Discrete | Box, explore: bool) -> tuple:
-    """(action, extras): sampled, or the mode; `extras["sampled"]` is the action before it was clipped to the box."""
+    """(action, extras): sampled, or the mode; in a `Box`, `sampled` is before clipping to [-1, 1] and mapping."""
     sampled = policy.sample(key) if explore else policy.mode()
-    action = jnp.clip(sampled, actions.low, actions.high) if isinstance(actions, Box) else sampled
+    action = from_unit(actions, sampled) if isinstance(actions, Box) else sampled
     return action, {"log_prob": policy.log_prob(sampled), "sampled": sampled}
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import spaces
 from jaxrl.agents.ppo import OBSERVATION_CLIP, PPOState, chosen, distribution, explained_variance, objective, taken_in
 from jaxrl.errors import UserError
 from jaxrl.moments import Moments, empty_moments, merge, whitened
@@ -64,7 +65,7 @@ def ppo_rnn(
     if not hidden:
         raise UserError("hidden = (): the torso needs at least one width")
     continuous = isinstance(actions, Box)
-    outputs = actions.shape[0] if isinstance(actions, Box) else actions.n
+    outputs = spaces.width(actions)
     num_streams = streams.discount.shape[0]
     adam = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
@@ -82,8 +83,7 @@ def ppo_rnn(
         seen = ACTIVATIONS[activation](encoder.apply(params["encoder"], obs))
         if not previous:
             return seen
-        action = action.reshape(len(obs), -1) if continuous else jax.nn.one_hot(action, outputs)
-        before = jnp.concatenate([action, reward[:, None]], -1)
+        before = jnp.concatenate([spaces.code(actions, action), reward[:, None]], -1)
         return jnp.concatenate([seen, jnp.where(first[:, None], 0.0, before)], -1)
 
     def remember(params, memory: PPOMemory, obs, first):

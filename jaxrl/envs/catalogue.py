@@ -83,18 +83,11 @@ def library_versions(env: str) -> dict[str, str]:
 
 def row_of(task: "Task", source: str) -> Row:
     """The catalogue's row for a task."""
+    from jaxrl.spaces import text
+
     observation = f"{task.obs_dtype}{list(task.obs_shape)}"
     solved = "" if task.solved is None else f"return >= {float(task.solved):.4g}"
-    return Row(task.name, source, observation, _actions(task), str(task.max_steps), solved, SOURCES[source].extra)
-
-
-def _actions(task: "Task") -> str:
-    from jaxrl.types import Box
-
-    space = task.actions
-    if isinstance(space, Box):
-        return f"Box({space.low:g}, {space.high:g}, {list(space.shape)})"
-    return f"Discrete({space.n})"
+    return Row(task.name, source, observation, text(task.actions), str(task.max_steps), solved, SOURCES[source].extra)
 
 
 def _rows_of(source: str, old: dict[str, Row]) -> list[Row]:

@@ -11,6 +11,7 @@ from jaxrl.envs.contract import AutoReset, Task, actions_of, sample_action, stro
 from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.keys import key_of
 from jaxrl.shapes import ContractError, arrays, calling, is_real_scalar, parts, same, words
+from jaxrl.spaces import bounds
 from jaxrl.types import Array, Box, Discrete, Key
 
 _RESETS = 128  # keys under which resets are compared
@@ -166,7 +167,7 @@ def _experience(task: Task, steps: int, key: Key) -> dict[str, Array]:
 
 
 def _check_actions(task: Task, action: np.ndarray) -> None:
-    low, high = (task.actions.low, task.actions.high) if isinstance(task.actions, Box) else (0, task.actions.n - 1)
+    low, high = bounds(task.actions)
     if not ((action >= low) & (action <= high)).all():
         raise _violation(task, f"actions sampled from {task.actions} lie outside it")
 

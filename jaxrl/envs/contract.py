@@ -15,6 +15,7 @@ import numpy as np
 from jaxrl.errors import UserError
 from jaxrl.keys import key_of
 from jaxrl.shapes import calling, parts
+from jaxrl.spaces import read, sample
 from jaxrl.types import Array, Box, Discrete, Key, PyTree
 
 
@@ -92,9 +93,7 @@ def _where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
 
 def sample_action(actions: Discrete | Box, key: Key) -> Array:
     """One uniform action: int32 ``[]`` or float32 ``[*A]``."""
-    if isinstance(actions, Discrete):
-        return jax.random.randint(key, (), 0, actions.n, jnp.int32)
-    return jax.random.uniform(key, actions.shape, jnp.float32, actions.low, actions.high)
+    return sample(actions, key)
 
 
 def task_of(env: Any, params: Any = None, name: str | None = None) -> Task:
@@ -161,23 +160,8 @@ def _max_steps(name: str, env: Any, params: Any) -> int:
 def actions_of(name: str, env: Any, params: Any) -> Discrete | Box:
     """The action space in jaxrl's types; raises UserError, calling the environment `name`, for one it cannot use."""
     space = getattr(env, "actions", None)
-    if space is None and callable(getattr(env, "action_space", None)):
-        space = env.action_space(params)
+    if space is None:
+        space = _given(getattr(env, "action_space", None), params)
     if space is None:
         raise UserError(f"environment {name!r} has no actions: set Discrete(n) or Box(low, high, shape)")
-    if hasattr(space, "n"):
-        if int(space.n) < 1:
-            raise UserError(f"environment {name!r} has {space.n} actions: at least one is needed")
-        return Discrete(int(space.n))
-    if not (hasattr(space, "low") and hasattr(space, "high") and hasattr(space, "shape")):
-        raise UserError(f"environment {name!r} has actions of type {type(space).__name__}: use Discrete or Box")
-    bounds = np.unique(np.asarray(space.low)), np.unique(np.asarray(space.high))
-    if bounds[0].size != 1 or bounds[1].size != 1:
-        raise UserError(f"environment {name!r} has action bounds that differ between coordinates: rescale them to one")
-    low, high = float(bounds[0][0]), float(bounds[1][0])
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UserError(f"environment {name!r} has action bounds [{low}, {high}]: they must be finite, low below high")
-    shape = tuple(int(size) for size in space.shape)
-    if len(shape) != 1:
-        raise UserError(f"environment {name!r} has actions of the shape {shape}: flatten them to one axis, as in (6,)")
-    return Box(low, high, shape)
+    return read(name, space)

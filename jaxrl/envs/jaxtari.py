@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxrl.envs.construct import construct
 from jaxrl.envs.contract import AutoReset, Task
 from jaxrl.errors import UserError, unknown
-from jaxrl.types import Array, Discrete, Key, PyTree
+from jaxrl.spaces import read
+from jaxrl.types import Array, Key, PyTree
 
 # jaxtari's registry, written out because the package is not among what jaxrl is tested with.
 _GAMES = """
@@ -94,7 +95,7 @@ class Jaxtari(AutoReset):
             max_frames_per_episode=2**30,  # the limit is ours, counted in steps
         )
         self.pixels, self.max_steps = pixels, max_steps
-        self.actions = Discrete(int(game.action_space().n))
+        self.actions = read("jaxtari", game.action_space())
         self.assets_sha256 = tree_sha256(Path(get_base_sprite_dir()))
 
     def reset_env(self, key: Key, params: Any) -> tuple[PyTree, State]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import jumanji
 from jumanji.environments import Maze
+from jumanji.specs import DiscreteArray
 
 from jaxrl.envs.construct import construct
 from jaxrl.envs.contract import AutoReset, Task
@@ -65,7 +66,9 @@ class Jumanji(AutoReset):
 
     def __init__(self, env: Any, max_steps: int):
         self.env, self.max_steps = env, max_steps
-        self.actions = Discrete(int(env.action_spec.num_values))
+        if type(env.action_spec) is not DiscreteArray:  # others have num_values too
+            raise UserError(f"jumanji's {type(env).__name__} has the actions {env.action_spec}: one number is needed")
+        self.actions = Discrete(env.action_spec.num_values)
         if isinstance(env, Maze):
             self.solved = 0.9
             self.num_states = env.num_rows * env.num_cols

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import spaces
 from jaxrl.errors import UserError
 from jaxrl.intrinsic import moving_average
 from jaxrl.intrinsic.normalize import normalize_obs
@@ -69,7 +70,7 @@ def byol_explore(
     """
     encoder, predictor = network(torso, hidden, dim, 1.0, "relu"), network("mlp", (width,), dim, 1.0, "relu")
     core, adam, encode = gru(width), optax.adam(lr), over(encoder.apply, 2)  # encode: [T, N, *O] -> [T, N, D]
-    inputs = actions.n if isinstance(actions, Discrete) else actions.shape[0]
+    inputs = spaces.width(actions)
 
     def remember(online, closed, obs, before, first):  # b ``[T, N, W]``, from b before the batch
         seen = [encode(online["encoder"], obs), jnp.where(first[..., None], 0.0, before)]
@@ -88,7 +89,7 @@ def byol_explore(
         return BYOLState(online, online["encoder"], adam.init(online)), memory
 
     def label(state: BYOLState, memory: BYOLMemory, batch):
-        taken = jax.nn.one_hot(batch.action, inputs) if isinstance(actions, Discrete) else batch.action
+        taken = spaces.code(actions, batch.action)
         before = jnp.concatenate([memory.action[None], taken[:-1]])
         closed = remember(state.online, memory.closed, batch.obs, before, batch.first)
         aims = encode(state.target, batch.next_obs)

@@ -13,7 +13,7 @@ Departures from the released code: the observation that ends an episode is paid 
 observation is paid and the pair masked); each half of the loss is a mean (there, the smaller half weighs more); e ends
 in a layer norm without gain (there, batch norm); only an episode's opening and last `remembered` observations are kept;
 moving averages are corrected for their start; the queue is shorter (there, 100,000) and does not begin with openings;
-continuous actions enter as they are. The paper's coefficient is 0.01.
+continuous actions enter as points of the unit box. The paper's coefficient is 0.01.
 
 Kind: recurrent.
 Memory: 263,428 bytes, remembered + 2 pairs (e, h) of float32, h, a size.

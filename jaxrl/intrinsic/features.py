@@ -11,6 +11,7 @@ import optax
 from jaxrl.errors import unknown
 from jaxrl.networks import Network, mean_gradient, network
 from jaxrl.shuffle import passes
+from jaxrl.spaces import code, width
 from jaxrl.types import Array, Box, Discrete, Features, Key, PyTree
 
 HEAD = 256  # hidden units of the models on top of phi, as in the code of ICM and E3B
@@ -68,7 +69,7 @@ def inverse_dynamics(
     distance means nothing when the scale of phi is free). next_obs is the true successor, so no step is masked.
     """
     embedding = _normalized(torso, hidden, dim, activation)
-    head = network("mlp", (HEAD,), _action_width(actions), 1.0, "relu")
+    head = network("mlp", (HEAD,), width(actions), 1.0, "relu")
     adam = optax.adam(lr)
 
     def init(key: Key, example):
@@ -136,7 +137,7 @@ def dynamics(
     discrete actions one-hot. Metrics: `dynamics/inverse dynamics/forward`, the two means unweighted.
     """
     embedding = _normalized(torso, hidden, dim, "relu")
-    head = network("mlp", (HEAD,), _action_width(actions), 1.0, "relu")
+    head = network("mlp", (HEAD,), width(actions), 1.0, "relu")
     model = network("mlp", (HEAD,), dim, 1.0, "relu")
     adam = optax.adam(lr)
 
@@ -145,7 +146,7 @@ def dynamics(
         params = {
             "embedding": embedding.init(k_embedding, example.obs[:1]),
             "inverse": head.init(k_inverse, jnp.zeros((1, 2 * dim))),
-            "forward": model.init(k_forward, jnp.zeros((1, dim + _action_width(actions)))),
+            "forward": model.init(k_forward, jnp.zeros((1, dim + width(actions)))),
         }
         return DynamicsState(params, adam.init(params))
 
@@ -181,19 +182,14 @@ def dynamics(
 
 
 def with_action(actions: Discrete | Box, phi: Array, action: Array) -> Array:
-    """``[B, D + A]``: features beside the action, one-hot where it is discrete; what a forward model takes."""
-    code = jax.nn.one_hot(action, actions.n) if isinstance(actions, Discrete) else action
-    return jnp.concatenate([phi, code], -1)
-
-
-def _action_width(actions: Discrete | Box) -> int:
-    return actions.n if isinstance(actions, Discrete) else actions.shape[0]
+    """``[B, D + A]``: features beside the action, one-hot or of the unit box; what a forward model takes."""
+    return jnp.concatenate([phi, code(actions, action)], -1)
 
 
 def _action_error(actions: Discrete | Box, guess: Array, action: Array) -> Array:
     if isinstance(actions, Discrete):
-        return optax.softmax_cross_entropy(guess, jax.nn.one_hot(action, actions.n)).mean()
-    return ((guess - action) ** 2).mean()
+        return optax.softmax_cross_entropy(guess, code(actions, action)).mean()
+    return ((guess - code(actions, action)) ** 2).mean()
 
 
 def _normalized(torso: str, hidden: tuple[int, ...], dim: int, activation: str) -> Network:

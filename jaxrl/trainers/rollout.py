@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.experimental import checkify
 
 from jaxrl.envs.contract import Task
+from jaxrl.spaces import bounds, text
 from jaxrl.types import Agent, Array, Box, Key, PyTree, Rollout, Transition
 
 LONGEST = jnp.iinfo(jnp.int32).max
@@ -71,10 +72,12 @@ def step_all(key: Key, task: Task, state: PyTree, action: Array, *, reset: bool 
 
 def check_actions(task: Task, action: Array) -> None:
     """A check, free unless the program is made with `checkify`, that actions ``[N, *A]`` lie in the task's space."""
-    low, high = (task.actions.low, task.actions.high) if isinstance(task.actions, Box) else (0, task.actions.n - 1)
+    low, high = bounds(task.actions)
     outside = (action < low) | (action > high)
     found = action.reshape(-1)[outside.reshape(-1).argmax()]
-    sentence = f"is outside of the space of environment {task.name!r}: must be in [{low:g}, {high:g}]"
+    one = low.size == 1 or (low.min() == low.max() and high.min() == high.max())
+    must = f"[{low.min():g}, {high.max():g}]" if one else text(task.actions)
+    sentence = f"is outside of the space of environment {task.name!r}: must be in {must}"
     checkify.debug_check(~outside.any(), f"action = {{found}} {sentence}", found=found)
 
 

@@ -51,7 +51,7 @@ def case(actions, coef, seed=0, **static):
     next_obs[:-1] = np.where((terminated | truncated)[:-1, :, None], next_obs[:-1], obs[1:])
     if isinstance(actions, Box):
         sampled = rng.normal(size=(T, N, *actions.shape)).astype(np.float32)
-        action, log_prob = np.clip(sampled, actions.low, actions.high), -2.0 + 0.5 * rng.normal(size=(T, N))
+        action, log_prob = 0.5 * np.clip(sampled, -1.0, 1.0), -2.0 + 0.5 * rng.normal(size=(T, N))
     else:
         action = sampled = rng.integers(0, actions.n, (T, N)).astype(np.int32)
         log_prob = -1.1 + 0.3 * rng.normal(size=(T, N))
@@ -240,8 +240,8 @@ def test_actions_are_clipped_to_the_box_and_log_prob_is_of_the_unclipped_sample(
     obs = jnp.asarray(np.random.default_rng(0).normal(size=(64, OBS)), jnp.float32)
     _, action, extras = agent.act(jax.random.key(1), state, memory, obs, jnp.zeros(64, bool))
     sampled = np.asarray(extras["sampled"], np.float64)
-    np.testing.assert_array_equal(action, np.clip(extras["sampled"], -0.5, 0.5))
-    assert 0.2 < (np.abs(sampled) > 0.5).mean() < 0.9
+    np.testing.assert_array_equal(action, 0.5 * np.clip(extras["sampled"], -1.0, 1.0))
+    assert 0.2 < (np.abs(sampled) > 1.0).mean() < 0.9
     mean = forward(in_float64(state.params["actor"]), np.asarray(obs, np.float64))
     density = np.exp(-((sampled - mean) ** 2) / 2) / np.sqrt(2 * np.pi)  # log_std starts at 0
     np.testing.assert_allclose(extras["log_prob"], np.log(density).sum(-1), rtol=1e-4, atol=1e-5)
@@ -255,7 +255,7 @@ def test_greedy_is_the_mode_whatever_the_key(actions):
     found = [greedy.act(jax.random.key(seed), state, (), obs, jnp.zeros(N, bool))[1] for seed in (0, 1)]
     out = forward(in_float64(state.params["actor"]), np.asarray(obs, np.float64))
     if isinstance(actions, Box):
-        np.testing.assert_allclose(found[0], np.clip(out, -0.5, 0.5), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[0], 0.5 * np.clip(out, -1.0, 1.0), rtol=1e-4, atol=1e-5)
     else:
         np.testing.assert_array_equal(found[0], out.argmax(-1))
     np.testing.assert_array_equal(found[0], found[1])

@@ -117,7 +117,7 @@ def encoded(params, obs, before, first, actions, previous=True):
     if not previous:
         return seen
     action, reward = map(np.asarray, before)
-    action = action if isinstance(actions, Box) else np.eye(actions.n)[action.astype(int)]
+    action = action / actions.high if isinstance(actions, Box) else np.eye(actions.n)[action.astype(int)]
     return np.concatenate([seen, np.where(first[:, None], 0.0, np.c_[action, reward])], -1)
 
 
@@ -194,7 +194,7 @@ def test_acting_is_the_unroll_of_numpy_with_resets_through_two_rollouts(worlds, 
         expected = log_prob_of(params, hidden, extras["sampled"], actions)
         np.testing.assert_allclose(extras["log_prob"], expected, rtol=1e-4, atol=1e-5)
         if isinstance(actions, Box):
-            np.testing.assert_array_equal(rollout.batch.action, np.clip(extras["sampled"], actions.low, actions.high))
+            np.testing.assert_array_equal(rollout.batch.action, 0.5 * np.clip(extras["sampled"], -1.0, 1.0))
     np.testing.assert_array_equal(rollouts[1].memory.hidden, rollouts[0].batch.extras["hidden"][-1])
     np.testing.assert_array_equal(rollouts[1].memory.action, rollouts[0].batch.action[-1])
     np.testing.assert_array_equal(rollouts[1].memory.reward, rollouts[0].batch.reward[-1])
