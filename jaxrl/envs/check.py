@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrl.envs import make
 from jaxrl.envs.contract import AutoReset, Task, actions_of, sample_action, strong
+from jaxrl.envs.time_limit import clocks, limit_terminates
 from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.keys import key_of
 from jaxrl.shapes import ContractError, arrays, calling, is_real_scalar, parts, same, words
@@ -21,17 +22,23 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
     """Run random actions through an environment and test the contract of ``jaxrl.envs.contract``.
 
     ``task_or_env`` is a Task or whatever ``make`` accepts. The time limit is tested when ``steps`` reaches it, the
-    reset when an episode ended. Returns what was seen: ``episodes``, how many steps were ``terminated``, ``truncated``
-    or ``both``, ``random_starts``, and whether the limit and the reset were tested at all. Raises UserError naming the
-    first violation.
+    reset when an episode ended. Refused are, too, an episode that is terminated at the limit by nothing but a clock
+    that the agent does not see (``jaxrl.envs.time_limit``), and observations and rewards that are not finite.
+
+    Returns what was seen: ``episodes``, how many steps were ``terminated``, ``truncated`` or ``both``,
+    ``random_starts``, and whether the limit and the reset were tested at all. Raises UserError naming the first
+    violation.
     """
     task = task_or_env if isinstance(task_or_env, Task) else make(task_or_env)
     key = key_of(0) if key is None else key
     check_types(task)
-    seen = jax.tree.map(np.asarray, jax.jit(lambda key: _experience(task, steps, key))(key))
+    seen, at_limit = jax.jit(lambda key: _experience(task, steps, key))(key)
+    seen = jax.tree.map(np.asarray, seen)
     _check_actions(task, seen["action"])
+    _check_finite(task, seen)
     _check_final_observation(task, seen)
     longest = _check_limit(task, seen)
+    _check_limit_truncates(task, seen, at_limit)
     if task.state_id is not None:
         _check_state_ids(task, seen["state_id"])
     random_starts, reset_tested = _check_resets(task, seen)
@@ -130,40 +137,50 @@ def _check_state_id(task: Task) -> None:
         raise ContractError(f"{what} gave {words(found)}, it must give an int32 scalar")
 
 
-def _experience(task: Task, steps: int, key: Key) -> dict[str, Array]:
-    """Random actions under scan; then resets, and ends of one episode, each under many keys."""
+def _experience(task: Task, steps: int, key: Key) -> tuple[dict[str, Array], tuple]:
+    """Random actions under scan; then resets, and ends of one episode, each under many keys.
+
+    Also the (state, action, key) of the last step that terminated at the limit.
+    """
     env, params = task.env, task.params
     reset_key, scan_key, compare_key = jax.random.split(key, 3)
     _, state = env.reset(reset_key, params)
     ending = state, sample_action(task.actions, reset_key)
+    at_limit = *ending, reset_key
 
     def body(carry, key):
-        state, ending = carry
+        state, length, ending, at_limit = carry
         action_key, step_key = jax.random.split(key)
         action = sample_action(task.actions, action_key)
-        obs, next_state, _, terminated, truncated, info = env.step(step_key, state, action, params)
-        done = terminated | truncated
+        obs, next_state, reward, terminated, truncated, info = env.step(step_key, state, action, params)
+        done, length = terminated | truncated, length + 1
         ending = jax.tree.map(lambda new, old: jnp.where(done, new, old), (state, action), ending)
+        late = terminated & (length == task.max_steps)
+        at_limit = jax.tree.map(lambda new, old: jnp.where(late, new, old), (state, action, step_key), at_limit)
         seen = {
             "action": action,
+            "clocks": clocks(state),
             "obs": obs,
+            "reward": reward,
             "final_observation": info["final_observation"],
             "terminated": terminated,
             "truncated": truncated,
             "done": done,
             "state_id": task.state_id(next_state, params) if task.state_id else 0,
         }
-        return (next_state, ending), seen
+        return (next_state, jnp.where(done, 0, length), ending, at_limit), seen
 
-    (_, ending), seen = jax.lax.scan(body, (state, ending), jax.random.split(scan_key, steps))
+    start = state, jnp.int32(0), ending, at_limit
+    (*_, ending, at_limit), seen = jax.lax.scan(body, start, jax.random.split(scan_key, steps))
     keys = jax.random.split(compare_key, _RESETS)
     again = jax.vmap(lambda key: env.step(key, *ending, params))(keys)
-    return seen | {
+    more = {
         "starts": jax.vmap(lambda key: env.reset(key, params)[0])(keys),
         "end_obs": again[0],
         "end_done": again[3] | again[4],
         "end_final_observation": again[5]["final_observation"],
     }
+    return seen | more, at_limit
 
 
 def _check_actions(task: Task, action: np.ndarray) -> None:
@@ -190,6 +207,36 @@ def _check_limit(task: Task, seen: dict[str, np.ndarray]) -> int:
             task, f"an episode went on for {longest} steps, with no end at the limit, max_steps={task.max_steps}"
         )
     return longest
+
+
+def _check_finite(task: Task, seen: dict[str, np.ndarray]) -> None:
+    said = {
+        "starts": "reset gave an observation",
+        "final_observation": "info['final_observation'] at step {}",
+        "obs": "the observation at step {}",
+        "reward": "the reward at step {}",
+    }
+    for name, what in said.items():
+        values = seen[name].reshape(len(seen[name]), -1)
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise _violation(task, f"{what.format(row)} with the value {values[row, column]}: all must be finite")
+
+
+def _check_limit_truncates(task: Task, seen: dict[str, np.ndarray], at_limit: tuple) -> None:
+    ends = np.flatnonzero(seen["done"])
+    lengths = np.diff(ends, prepend=-1)
+    late = ends[lengths == task.max_steps]
+    if not len(late) or not seen["terminated"][late].all():  # an end at the limit that is cut as it should be
+        return
+    before = seen["clocks"][late[-1] + 1 - task.max_steps : late[-1] + 1]
+    if limit_terminates(task, *at_limit, before):
+        raise _violation(
+            task,
+            f"at the limit, max_steps={task.max_steps}, the episode was terminated, and the same step earlier in the "
+            "episode does not end it; at the limit, truncated must be True, and terminated only where the world ends",
+        )
 
 
 def _check_state_ids(task: Task, ids: np.ndarray) -> None:

@@ -249,3 +249,77 @@ def test_a_sound_environment_and_its_report():
 def test_the_report_says_what_was_not_tested():
     report = check_env(Walk(), steps=LIMIT - 1)
     assert (report["episodes"], report["limit_tested"], report["reset_tested"]) == (0, False, False)
+
+
+class Ended(Walk):
+    """Takes its limit for termination, and says so in one of several ways."""
+
+    both = False
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, _, over, info = super().step_env(key, state, action, params)
+        return obs, state, reward, over, over & self.both, info
+
+
+class EndedToo(Ended):
+    both = True
+
+
+class Countdown(Walk):
+    def reset_env(self, key, params):
+        return jnp.zeros(1), (jnp.zeros(1), jnp.float32(LIMIT))
+
+    def step_env(self, key, state, action, params):
+        left = state[1] - 1
+        return jnp.zeros(1), (state[0], left), 0.0, left == 0, False, {}
+
+    def state_id(self, state, params):
+        return jnp.int32(0)
+
+
+@pytest.mark.parametrize("env", [Ended, EndedToo, Countdown])
+def test_a_limit_that_is_taken_for_termination(env):
+    with pytest.raises(UserError, match=r"at the limit, max_steps=6, the episode was terminated, and the same step"):
+        check_env(env(), steps=20)
+    assert check_env(env(), steps=LIMIT - 1)["limit_tested"] is False  # not reached, not judged
+    if env is Ended:  # the same behind a wrapper that has a clock of its own
+        with pytest.raises(UserError, match="at the limit, max_steps=6"):
+            check_env(make(Ended, wrap=["noisy_tv(when='always')"]), steps=20)
+
+
+@pytest.mark.parametrize("name", ["probe/termination", "probe/delay", "probe/constant", "DeepSea-bsuite"])
+def test_an_end_that_the_agent_sees_coming_is_one_even_at_the_limit(name):
+    """Each ends the world at the step where the limit stands, in a place that the observation or the reward shows."""
+    report = check_env(name, steps=40)
+    assert report["limit_tested"] and report["terminated"] == report["episodes"] > 0
+
+
+class Poisoned(Walk):
+    """Shows or pays what is no finite number, from the third step on."""
+
+    def __init__(self, obs=0.0, reward=0.0, start=0.0):
+        self.obs, self.reward, self.start = obs, reward, start
+
+    def reset_env(self, key, params):
+        obs, state = super().reset_env(key, params)
+        return obs + self.start, state
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, terminated, truncated, info = super().step_env(key, state, action, params)
+        late = state["time"] >= 3
+        obs, reward = jnp.where(late, obs + self.obs, obs), jnp.where(late, reward + self.reward, reward)
+        return obs, state, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("poison", "sentence"),
+    [
+        ({"obs": jnp.nan}, r"final_observation'\] at step 2 with the value nan: all must be finite"),
+        ({"obs": jnp.inf}, r"final_observation'\] at step 2 with the value inf"),
+        ({"reward": -jnp.inf}, "the reward at step 2 with the value -inf"),
+        ({"start": jnp.nan}, "reset gave an observation with the value nan"),
+    ],
+)
+def test_observations_and_rewards_must_be_finite(poison, sentence):
+    with pytest.raises(UserError, match=sentence):
+        check_env(Poisoned(**poison), steps=20)

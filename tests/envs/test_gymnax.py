@@ -1,13 +1,18 @@
+import flax.struct
 import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces
+from gymnax.environments.environment import Environment
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxrl import envs
 from jaxrl.envs.contract import sample_action, task_of
 from jaxrl.errors import UserError
+from jaxrl.types import Discrete
 
 
 def play(task, policy, steps, seed=0):
@@ -116,3 +121,87 @@ def test_a_picture_changes_with_the_state(name):
 def test_the_map_of_deep_sea_is_the_sea():
     env = envs.make("DeepSea-bsuite", size=3).env
     assert env.map_shape == (3, 3) and env.map_cells.tolist() == [0, 3, 4, 6, 7, 8]
+
+
+@flax.struct.dataclass
+class OldState:
+    place: jax.Array
+    time: int
+
+
+@flax.struct.dataclass
+class OldParams:
+    max_steps_in_episode: int = 6
+
+
+class Old(Environment):
+    """As for gymnax before 1.0: the limit is one of the ends. The world itself ends at place 3; action 1 goes there."""
+
+    @property
+    def default_params(self):
+        return OldParams()
+
+    def action_space(self, params):
+        return spaces.Discrete(2)
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), OldState(jnp.int32(0), 0)
+
+    def step_env(self, key, state, action, params):
+        state = OldState(state.place + action, state.time + 1)
+        return jnp.float32(state.place)[None], state, jnp.float32(0), self.is_terminal(state, params), {}
+
+    def is_terminal(self, state, params):
+        return (state.place == 3) | (state.time >= params.max_steps_in_episode)
+
+
+class Late(Old):
+    """Its own limit is a step after gymnax's; both ends are cut."""
+
+    def is_truncated(self, state, params):
+        return False
+
+
+class Discounting(Old):
+    """What gymnax before 1.0 told to write; its base class now asks for is_terminated."""
+
+    def step_env(self, key, state, action, params):
+        *step, _ = super().step_env(key, state, action, params)
+        return *step, {"discount": self.discount(state, params)}
+
+
+@pytest.mark.parametrize("env", [Old, Late])
+def test_the_limit_of_an_old_class_truncates_and_its_end_terminates(env):
+    task = envs.make(env)
+    ends = lambda action: play(task, lambda obs, state: jnp.int32(action), 12)[3:]
+    terminated, truncated = ends(0)
+    assert not terminated.any() and np.flatnonzero(truncated).tolist() == [5, 11]
+    terminated, truncated = ends(1)
+    assert np.flatnonzero(terminated).tolist() == [2, 5, 8, 11] and not truncated.any()
+    report = envs.check_env(task, steps=60)
+    assert report["limit_tested"] and report["truncated"] > 0
+    # the same class behind an adapter that does not split is refused
+    whole = envs.make(env)
+    whole.env.lifted = False
+    with pytest.raises(UserError, match="at the limit, max_steps=6, the episode was terminated"):
+        envs.check_env(whole._replace(actions=Discrete(1)), steps=60)
+
+
+def test_a_class_that_gymnax_no_longer_understands_has_its_sentence():
+    with pytest.raises(UserError, match="'Discounting' is written for gymnax before 1.0: call its is_terminal is_term"):
+        envs.check_env(Discounting, steps=10)
+
+
+@pytest.mark.parametrize("name", sorted({*gymnax.registration._registry} - {"MNISTBandit-bsuite"}))  # it downloads
+def test_no_class_of_gymnax_itself_takes_the_limit_for_termination(name):
+    """So the adapter leaves them as they are: what they compute `terminated` from holds no max_steps_in_episode."""
+    env, params = gymnax.make(name)
+
+    def terminated(limit):
+        limited = params.replace(max_steps_in_episode=limit)
+        _, state = env.reset_env(jax.random.key(0), params)
+        action = env.action_space(params).sample(jax.random.key(0))
+        return env.step_env(jax.random.key(0), state, action, limited)[3]
+
+    traced = jax.make_jaxpr(terminated)(jnp.int32(7)).jaxpr
+    assert dce_jaxpr(traced, [True])[1] == [False]
