@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxrl.envs.catalogue import UNSOLVABLE
 from jaxrl.signatures import installed
 
 CORE = (
@@ -46,10 +47,20 @@ def clashes(versions: Mapping[str, str | None]) -> list[Clash]:
         problem = "tensorflow-probability and tfp-nightly install the same files; whichever came last wins"
         cure = "pip uninstall -y tensorflow-probability tfp-nightly && pip install tfp-nightly"
         found.append(Clash(problem, cure, False))
+    if versions.get("navix") and _release(versions["navix"] or "0") < (4,):
+        problem = (
+            f"navix {versions['navix']} has worlds whose goal cannot be reached; jaxrl does not offer {_families()}"
+        )
+        found.append(Clash(problem, "use the grid/ environments of the same names", False))
     if versions.get("brax") and _release(versions.get("jax") or "0") >= (0, 10):
         problem = "brax.training does not run on jax >= 0.10, which has no device_put_replicated"
         found.append(Clash(problem, "use brax's environments with jaxrl's agents; do not import brax.training", False))
     return found
+
+
+def _families() -> str:
+    *most, last = sorted({re.sub(r"S\d+R\d+$", "*", name) for name in UNSOLVABLE})
+    return f"{', '.join(most)} and {last}"
 
 
 def directories(environ: Mapping[str, str]) -> dict[str, Path]:
@@ -69,7 +80,7 @@ def writable(path: Path) -> bool:
 
 def report() -> int:
     """Print the diagnosis; 1 when something breaks jaxrl, else 0."""
-    versions = installed((*CORE, *SUSPECTS))
+    versions = installed((*CORE, *SUSPECTS, "navix"))
     print(f"python {platform.python_version()} on {platform.platform()} ({sys.executable})")
     print("\n".join(f"  {name} {version or '-'}" for name, version in versions.items()))
     broken = _print_devices()

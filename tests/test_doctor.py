@@ -46,3 +46,10 @@ def test_directories_are_probed_without_being_made(tmp_path):
     assert writable(tmp_path / "not" / "yet") and not (tmp_path / "not").exists()
     (tmp_path / "file").touch()
     assert not writable(tmp_path / "file" / "below")
+
+
+def test_unsolvable_worlds_are_told_with_what_to_use_instead():
+    note = next(clash for clash in clashes({**HEALTHY, "navix": "0.7.4"}) if "navix" in clash.problem)
+    assert "navix/KeyCorridor*, navix/SimpleCrossingS11N5 and navix/SimpleCrossingS9N3" in note.problem
+    assert "grid/" in note.cure and not note.breaks
+    assert not any("navix" in clash.problem for clash in clashes({**HEALTHY, "navix": None}))

@@ -40,7 +40,9 @@ def check_name(env: str) -> None:
         if not _REFERENCE.fullmatch(env):
             raise UserError(f"environment reference {env!r} must read package.module:Name, as in my_pkg.worlds:Maze")
     elif env not in names():
-        raise unknown("environment", env, names())
+        from jaxrl.envs.catalogue import UNSOLVABLE, why_not
+
+        raise UserError(why_not(env)) if env in UNSOLVABLE else unknown("environment", env, names())
 
 
 def make(env: Any, *, wrap: Sequence[str] = (), **kwargs: Any) -> "Task":

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrl.envs import make
 from jaxrl.envs.contract import AutoReset, Task, actions_of, sample_action, strong
+from jaxrl.envs.solvable import unsolvable
 from jaxrl.envs.time_limit import clocks, limit_terminates
 from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.keys import key_of
@@ -23,7 +24,8 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
 
     ``task_or_env`` is a Task or whatever ``make`` accepts. The time limit is tested when ``steps`` reaches it, the
     reset when an episode ended. Refused are, too, an episode that is terminated at the limit by nothing but a clock
-    that the agent does not see (``jaxrl.envs.time_limit``), and observations and rewards that are not finite.
+    that the agent does not see (``jaxrl.envs.time_limit``), observations and rewards that are not finite, and worlds
+    whose goal cannot be reached, where the environment names its ``ways`` (``jaxrl.envs.solvable``).
 
     Returns what was seen: ``episodes``, how many steps were ``terminated``, ``truncated`` or ``both``,
     ``random_starts``, and whether the limit and the reset were tested at all. Raises UserError naming the first
@@ -41,6 +43,8 @@ def check_env(task_or_env: Any, *, steps: int = 100, key: Key | None = None) -> 
     _check_limit_truncates(task, seen, at_limit)
     if task.state_id is not None:
         _check_state_ids(task, seen["state_id"])
+    if getattr(task.env, "ways", None) and (cut_off := unsolvable(task)):
+        raise _violation(task, f"the goal cannot be reached in {len(cut_off)} of 64 worlds (jaxrl.envs.solvable)")
     random_starts, reset_tested = _check_resets(task, seen)
     return {
         "name": task.name,

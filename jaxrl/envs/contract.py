@@ -40,8 +40,8 @@ class AutoReset:
     Also needed: ``actions`` (Discrete or Box) and ``max_steps``, or ``default_params`` with ``max_steps_in_episode``.
     May be given: ``solved``, ``default_params``, ``num_states`` with ``state_id(state, params)``,
     ``render(state, params) -> uint8[H, W, 3]``, ``map_shape``, the (rows, columns) that states are the cells of, row by
-    row, with ``map_cells``, the cell ``[num_states]`` of each, where they do not fill it. ``step_env`` itself must set
-    ``truncated`` at the limit.
+    row, with ``map_cells``, the cell ``[num_states]`` of each, where they do not fill it, ``ways(state, params)``, in
+    which ``jaxrl.envs.solvable`` looks for one to the goal. ``step_env`` itself must set ``truncated`` at the limit.
     """
 
     default_params: Any = None

@@ -2,8 +2,9 @@
 
 Written against navix 0.7.4 (Python 3.11). navix 4 (Python 3.12) has the same functions by reading and is chosen by its
 version, but no test of jaxrl runs it. What navix does otherwise than MiniGrid and is not mended here: the first-person
-view sees through walls and does not show what is carried; KeyCorridor ends on walking onto the ball's cell; running
-into a moving obstacle ends the episode but costs nothing.
+view sees through walls (navix's categorical one, which is not offered, hides cells by an inverted map of what is
+transparent) and does not show what is carried; running into a moving obstacle ends the episode but costs nothing.
+KeyCorridor and the two largest SimpleCrossings are not listed: goals cannot be reached (`catalogue.UNSOLVABLE`).
 """
 
 import re
@@ -15,12 +16,16 @@ import navix
 from navix.environments.environment import StepType, Timestep
 from navix.rendering.cache import RenderingCache
 
+from jaxrl.envs.catalogue import UNSOLVABLE
 from jaxrl.envs.construct import construct
 from jaxrl.envs.contract import AutoReset, Task
+from jaxrl.envs.solvable import FREE, Layout
 from jaxrl.errors import UserError, unknown
 from jaxrl.types import Array, Discrete, Key, PyTree
 
-NAMES = tuple(f"navix/{name[len('Navix-') : -len('-v0')]}" for name in navix.registry())
+NAMES = tuple(
+    name for full in navix.registry() if (name := f"navix/{full[len('Navix-') : -len('-v0')]}") not in UNSOLVABLE
+)
 OLD = int(version("navix").split(".")[0]) < 4
 
 # MiniGrid's own step limits as a function of the size in the name; checked against the minigrid package by a test.
@@ -102,6 +107,25 @@ class Navix(AutoReset):
     def state_id(self, state: State, params: Any) -> Array:
         row, column = state.navix.entities["player"].position[0]
         return (row * self.env.width + column).astype(jnp.int32)
+
+    def ways(self, state: State, params: Any) -> Layout:
+        """What `jaxrl.envs.solvable` searches: walls, lava, doors and their keys; a door in a wall stays a wall."""
+        grid, entities = state.navix.grid, state.navix.entities
+        none = jnp.zeros(grid.shape, bool)
+
+        def put(cells, name, value):
+            one = entities.get(name)
+            return cells if one is None else cells.at[tuple(one.position.T)].set(value(one))
+
+        marked = lambda cells, name: put(cells, name, lambda _: True)
+        blocked, free = marked(marked(grid != 0, "wall"), "lava"), jnp.full(grid.shape, FREE)
+        locks = put(free, "door", lambda door: jnp.where(door.open == 1, FREE, door.requires))
+        keys = put(free, "key", lambda key: key.id)
+        goal = marked(none, "goal")
+        if (mission := state.navix.mission) is not None:  # to stand before a door
+            goal = goal.at[tuple(mission.position)].set(True)
+            blocked, locks = blocked & ~goal, jnp.where(goal, FREE, locks)
+        return Layout(~blocked, locks, keys, marked(none, "player"), goal)
 
     def reset_env(self, key: Key, params: Any) -> tuple[Array, State]:
         first = self.env.reset(key)

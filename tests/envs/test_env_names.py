@@ -164,9 +164,9 @@ def test_list_envs_says_what_each_is_and_what_to_install(capsys, monkeypatch):
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "DeepSea" in line]
     assert " ".join(line.split()) == "DeepSea-bsuite gymnax float32[8, 8] Discrete(2) 8 return >= 0.9 installed"
     monkeypatch.setitem(SOURCES, "navix", SOURCES["navix"]._replace(package="navix_is_not_here"))
-    assert cli.main(["list", "envs", "navix/KeyCorridorS3R3"]) == 0
+    assert cli.main(["list", "envs", "navix/DoorKey-8x8"]) == 0
     out = capsys.readouterr().out
-    assert "uint8[7, 7, 3]" in out and "Discrete(7)" in out and "270" in out and "pip install 'jaxrl[navix]'" in out
+    assert "uint8[7, 7, 3]" in out and "Discrete(7)" in out and "640" in out and "pip install 'jaxrl[navix]'" in out
     assert "DeepSea" not in out
     assert cli.main(["list", "envs", "nothing_like_it"]) == 2
     assert "none of the envs have this word" in capsys.readouterr().err

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
-from jaxrl.envs.catalogue import row_of, rows
-from jaxrl.envs.navix import NAMES, minigrid_limit
+from jaxrl.envs.catalogue import UNSOLVABLE, row_of, rows
+from jaxrl.envs.construct import construct
+from jaxrl.envs.navix import NAMES, Navix, minigrid_limit
+from jaxrl.envs.solvable import unsolvable
 from jaxrl.errors import UserError
 
 RIGHT, FORWARD = 1, 2
@@ -37,7 +39,8 @@ def play(empty):
 
 
 def test_the_table_is_the_registry_of_the_installed_version():
-    assert [f"Navix-{name.removeprefix('navix/')}-v0" for name in NAMES] == list(navix.registry())
+    every = [f"navix/{name.removeprefix('Navix-').removesuffix('-v0')}" for name in navix.registry()]
+    assert [name for name in every if name not in UNSOLVABLE] == list(NAMES) and set(UNSOLVABLE) < set(every)
     assert [name for name, row in rows().items() if row.source == "navix"] == list(NAMES)
 
 
@@ -49,7 +52,7 @@ def test_step_limits_are_minigrids():
         limit = gymnasium.make(f"MiniGrid-{short}-v0", disable_env_checker=True).unwrapped.max_steps
         assert minigrid_limit(name.removeprefix("navix/")) == limit, name
         compared += 1
-    assert compared == len(NAMES) > 40
+    assert compared == len(NAMES) > 32
 
 
 def test_success_pays_minigrids_reward_and_terminates(play):
@@ -86,3 +89,35 @@ def test_contract_and_catalogue():
     assert row_of(task, "navix") == rows()[task.name]
     report = envs.check_env(task, steps=600)
     assert report["limit_tested"] and report["reset_tested"] and report["random_starts"]
+
+
+def unlisted(name):
+    """The task of any name of the library, offered or not."""
+    return construct(name, Navix(name.removeprefix("navix/"), "agent", "minigrid", None), {})
+
+
+def test_the_goals_of_key_corridor_cannot_be_reached():
+    assert len(unsolvable(unlisted("navix/KeyCorridorS3R1"), worlds=64)) == 64
+
+
+def test_some_goals_of_the_large_simple_crossing_cannot_be_reached():
+    assert len(unsolvable(unlisted("navix/SimpleCrossingS11N5"), worlds=256)) == 12
+
+
+@pytest.mark.parametrize("name", ["navix/DoorKey-8x8", "navix/GoToDoor-5x5", "navix/SimpleCrossingS9N1"])
+def test_what_is_offered_can_be_solved(name):
+    assert unsolvable(envs.make(name), worlds=64) == []
+
+
+@pytest.mark.slow  # a program for each name
+@pytest.mark.parametrize("name", [*NAMES, *UNSOLVABLE])
+def test_exactly_what_can_be_solved_is_offered(name):
+    assert len(unsolvable(unlisted(name), worlds=256)) == UNSOLVABLE.get(name, 0)
+
+
+@pytest.mark.parametrize("name", UNSOLVABLE)
+def test_an_unsolvable_name_says_why_and_what_to_use(name):
+    use = name.replace("navix/", "grid/")
+    with pytest.raises(UserError, match=f"{UNSOLVABLE[name]} of 256 worlds of navix 0.7.4 .* use '{use}'"):
+        envs.make(name)
+    assert use in rows() and name not in rows()
