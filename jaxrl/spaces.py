@@ -25,13 +25,13 @@ def from_unit(box: Box, unit: Array) -> Array:
     if _is_unit(box):
         return unit
     low, high = bounds(box)
-    centre, half = _centre(box)
+    centre, half = scale(box)
     return jnp.clip(centre + half * unit, low, high)  # rounding may lead out of the box by one bit
 
 
 def to_unit(box: Box, action: Array) -> Array:
     """The point of [-1, 1]^A that stands for an action ``[..., *A]`` in `box`."""
-    centre, half = _centre(box)
+    centre, half = scale(box)
     return action if _is_unit(box) else (action - centre) / half
 
 
@@ -76,8 +76,9 @@ def _is_unit(box: Box) -> bool:
     return box.low == -1.0 and box.high == 1.0
 
 
-def _centre(box: Box) -> tuple[np.ndarray, np.ndarray]:
-    low, high = (np.asarray(bound, np.float64) / 2.0 for bound in (box.low, box.high))
+def scale(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """(centre, half of the side) of the box, float32 ``[*A]``: where 0 and 1 of the unit box lead."""
+    low, high = (np.broadcast_to(np.asarray(bound, np.float64) / 2.0, box.shape) for bound in (box.low, box.high))
     return np.asarray(low + high, np.float32), np.asarray(high - low, np.float32)
 
 

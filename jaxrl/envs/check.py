@@ -174,7 +174,7 @@ def _experience(task: Task, steps: int, key: Key) -> tuple[dict[str, Array], tup
         }
         return (next_state, jnp.where(done, 0, length), ending, at_limit), seen
 
-    start = state, jnp.int32(0), ending, at_limit
+    start: Any = state, jnp.int32(0), ending, at_limit
     (*_, ending, at_limit), seen = jax.lax.scan(body, start, jax.random.split(scan_key, steps))
     keys = jax.random.split(compare_key, _RESETS)
     again = jax.vmap(lambda key: env.step(key, *ending, params))(keys)
@@ -235,7 +235,8 @@ def _check_limit_truncates(task: Task, seen: dict[str, np.ndarray], at_limit: tu
     if not len(late) or not seen["terminated"][late].all():  # an end at the limit that is cut as it should be
         return
     before = seen["clocks"][late[-1] + 1 - task.max_steps : late[-1] + 1]
-    if limit_terminates(task, *at_limit, before):
+    state, action, key = at_limit
+    if limit_terminates(task, state, action, key, before):
         raise _violation(
             task,
             f"at the limit, max_steps={task.max_steps}, the episode was terminated, and the same step earlier in the "

@@ -10,6 +10,7 @@ from jaxrl.envs import make
 from jaxrl.envs.contract import Task
 from jaxrl.errors import UserError
 from jaxrl.keys import key_of, with_generator
+from jaxrl.spaces import bounds
 from jaxrl.types import Box, Discrete
 
 FRAMES_PER_SECOND = 10
@@ -83,5 +84,5 @@ def _observations(task: Task) -> gymnasium.spaces.Box:
 def _actions(actions: Discrete | Box) -> gymnasium.Space:
     if isinstance(actions, Discrete):
         return gymnasium.spaces.Discrete(actions.n)
-    low, high = (np.broadcast_to(np.asarray(bound, np.float32), actions.shape) for bound in (actions.low, actions.high))
+    low, high = bounds(actions)
     return gymnasium.spaces.Box(low, high, dtype=np.float32)

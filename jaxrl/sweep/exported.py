@@ -1,7 +1,7 @@
 """A stored policy as plain JAX: its weights, and the few lines that act with them, which need jaxrl no more.
 
-    OUT/weights.safetensors    the networks' arrays, without what optimises them
-    OUT/act.py                 loads them and acts greedily
+OUT/weights.safetensors    the networks' arrays, without what optimises them
+OUT/act.py                 loads them and acts greedily
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from jaxrl.agents.ppo import OBSERVATION_CLIP, PPOState
 from jaxrl.errors import UserError
 from jaxrl.moments import deviation
 from jaxrl.networks import CATEGORIES
+from jaxrl.spaces import bounds, scale
 from jaxrl.sweep.chunk import flat_arrays
 from jaxrl.sweep.policy import Policy, load_policy, manifest_of, stored_lanes
 from jaxrl.types import Box, Discrete
@@ -109,8 +110,8 @@ def _weights(policy: Policy) -> dict[str, np.ndarray]:
     named = {name.replace("/params/", "/"): array for name, array in flat_arrays(state.params).items()}
     named |= {"obs/mean": np.asarray(state.moments.mean), "obs/deviation": np.asarray(deviation(state.moments))}
     if isinstance(actions, Box):
-        low, high = (np.broadcast_to(np.asarray(bound, np.float32), actions.shape) for bound in actions[:2])
-        named |= {"action/low": low, "action/high": high}
+        named |= dict(zip(("action/low", "action/high"), bounds(actions), strict=True))
+        named |= dict(zip(("action/centre", "action/half"), scale(actions), strict=True))
     return {name: np.ascontiguousarray(array) for name, array in named.items()}
 
 
@@ -171,13 +172,15 @@ def _torso(task: Any, static: Mapping[str, Any], owner: str, layers: int) -> lis
 
 def _previous(actions: Discrete | Box) -> list[str]:
     """Lines that add what came before to x."""
-    last = "last" if isinstance(actions, Box) else f"jax.nn.one_hot(last, {actions.n})"
+    unit = '(last - w["action/centre"]) / w["action/half"]'
+    last = f"({unit})" if isinstance(actions, Box) else f"jax.nn.one_hot(last, {actions.n})"
     return [f"x = jnp.concatenate([x, keep * {last}, keep * reward[:, None]], -1)"]
 
 
 def _action(box: bool, recurrent: bool) -> list[str]:
     """Lines that turn x, the actor's output, into what act returns."""
-    found = 'jnp.clip(x, w["action/low"], w["action/high"])' if box else "x.argmax(-1).astype(jnp.int32)"
+    mapped = 'w["action/centre"] + w["action/half"] * jnp.clip(x, -1.0, 1.0)'  # as jaxrl.spaces.from_unit
+    found = f'jnp.clip({mapped}, w["action/low"], w["action/high"])' if box else "x.argmax(-1).astype(jnp.int32)"
     return [f"action = {found}", "return (h, action, reward), action"] if recurrent else [f"return {found}"]
 
 

@@ -36,7 +36,7 @@ class Vector(AutoReset):
 
 
 class Arm(Vector):
-    actions = Box(-2.0, 2.0, (2,))
+    actions = Box((-2.0, 10.0), (2.0, 20.0), (2,))
 
 
 class Picture(Vector):
