@@ -126,7 +126,8 @@ def _box(name: str, space: Any) -> Box:
             f"environment {name!r} has a Box of {np.dtype(dtype)} actions, and a Box here is of float32: use "
             "Discrete(n) for whole numbers, or a Box of floats that step_env rounds"
         )
-    low, high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        low, high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
     for side, bound in (("low", low), ("high", high)):
         if bound.shape not in ((), (1,), shape):
             raise UserError(
