@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl.envs.contract import Task
 from jaxrl.errors import UserError
+from jaxrl.keys import key_of
 from jaxrl.types import Array, Key
 
 FREE = -1  # in `Layout.locks`: needs no key
@@ -53,7 +54,7 @@ def unsolvable(task: Task, *, worlds: int = 64, key: Key | None = None) -> list[
         raise UserError(
             f"environment {task.name!r} has no ways(state, params), in which a way to its goal could be looked for"
         )
-    keys = jax.random.split(jax.random.key(0) if key is None else key, worlds)
+    keys = jax.random.split(key_of(0) if key is None else key, worlds)
     layouts = jax.jit(jax.vmap(lambda key: ways(task.env.reset(key, task.params)[1], task.params)))(keys)
     layouts = jax.tree.map(np.asarray, layouts)
     return [i for i in range(worlds) if not reachable(jax.tree.map(lambda x, i=i: x[i], layouts))]
