@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from jaxrl import disk, listing, trackers
 from jaxrl.devices import prepare_jax
 from jaxrl.errors import UserError, unknown
 from jaxrl.executors import ray_cluster
-from jaxrl.executors.execute import execute
+from jaxrl.executors.execute import execute, rehearse
 from jaxrl.executors.hosts import HEARTBEAT, wanted
+from jaxrl.executors.signals import ended_by, guard, listening
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed
 from jaxrl.spec.fields import CONFIG, Field, agent_fields
@@ -33,13 +35,15 @@ SILENCE = "seconds of silence after which a process counts as dead, and all end"
 EXECUTOR = "where chunks run: here, in this process, or as tasks of a Ray cluster"
 ADDRESS = "auto, or HOST:PORT, of the Ray cluster; by default one is started on this machine for the run"
 WORKER_CPUS = "of a Ray task; by default all of a machine's, or one beside its GPUs"
+DRY_RUN = "say what the run would take, in lanes, steps, memory and time, and run nothing"
 WORKER_GPUS = "of a Ray task; by default one if the cluster has any"
-INTERRUPTED = 130  # 128 + SIGINT
 READER_LEFT = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 (not healthy), 2 (the user's mistake), 130 (interrupted), 141."""
+    if arguments is None:
+        guard()
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if os.getcwd() not in sys.path:  # a user's own package usually lies where the command is called
         sys.path.insert(0, os.getcwd())
@@ -75,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has left; nothing more is to be said, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_LEFT
+    except BaseException as error:
+        if code := ended_by(error):
+            return code
+        raise
 
 
 def train_command(agent: str) -> type:
@@ -92,6 +100,7 @@ def train_command(agent: str) -> type:
         ("address", Annotated[str | None, tyro.conf.arg(help=ADDRESS)], None),
         ("worker_cpus", Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)], None),
         ("worker_gpus", Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)], None),
+        ("dry_run", Annotated[bool, tyro.conf.arg(help=DRY_RUN)], False),
         ("set", _pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
     ]
     for name, field in {**agent_fields(agent, {}), **CONFIG}.items():
@@ -109,11 +118,14 @@ def train_command(agent: str) -> type:
 def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
-    at_once, track = fields.pop("at_once"), fields.pop("track")
+    at_once, track, dry_run = fields.pop("at_once"), fields.pop("track"), fields.pop("dry_run")
     place = wanted(*(fields.pop(flag) for flag in ("hosts", "coordinator", "process", "heartbeat")))
     on_ray = ray_cluster.wanted(*(fields.pop(key) for key in ("executor", "address", "worker_cpus", "worker_gpus")))
     fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
-    return execute(spec(name="train", seeds=seeds, **{**fields, **given}), out, at_once, track, place, on_ray)
+    made = spec(name="train", seeds=seeds, **{**fields, **given})
+    if dry_run:
+        return rehearse(made, out, at_once)
+    return execute(made, out, at_once, track, place, on_ray)
 
 
 def sweep(
@@ -129,6 +141,7 @@ def sweep(
     address: Annotated[str | None, tyro.conf.arg(help=ADDRESS)] = None,
     worker_cpus: Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)] = None,
     worker_gpus: Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)] = None,
+    dry_run: Annotated[bool, tyro.conf.arg(help=DRY_RUN)] = False,
 ) -> int:
     """Run every lane of a TOML spec that is not committed yet.
 
@@ -140,6 +153,8 @@ def sweep(
     place = wanted(hosts, coordinator, process, heartbeat)
     on_ray = ray_cluster.wanted(executor, address, worker_cpus, worker_gpus)
     made = load_toml(file)
+    if dry_run:
+        return rehearse(made, out or Path("results") / made.name, at_once)
     return execute(made, out or Path("results") / made.name, at_once, track, place, on_ray)
 
 
@@ -204,17 +219,19 @@ def calibrate(
     chosen = list(bonuses) or calibration.default_bonuses()
     done, clock = [], time.monotonic()
     code = 0
-    try:
-        for calibrated in calibration.run(chosen, walks, out, calibration.Protocol(torso=torso)):
-            done.append(calibrated)
-            seconds, clock = time.monotonic() - clock, time.monotonic()
-            print(f"{len(done)}/{len(chosen)} {calibration.line(calibrated)}, {seconds:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: {len(done)} of {len(chosen)} bonuses done")
-        code = INTERRUPTED
-    if done:
-        print(calibration.text(calibration.table(done)))
-        print(f"table and figure: {out / 'calibration.csv'}, .md, {out / 'calibration.png'}")
+    with listening() as wish:
+        wish.words = lambda: print(f"interrupted: {len(done)} of {len(chosen)} bonuses done", flush=True)
+        try:
+            for calibrated in calibration.run(chosen, walks, out, calibration.Protocol(torso=torso)):
+                done.append(calibrated)
+                seconds, clock = time.monotonic() - clock, time.monotonic()
+                print(f"{len(done)}/{len(chosen)} {calibration.line(calibrated)}, {seconds:.0f} s", flush=True)
+        except KeyboardInterrupt as interruption:
+            wish.say()
+            code = 128 + (getattr(interruption, "number", 0) or signal.SIGINT)
+        if done:
+            print(calibration.text(calibration.table(done)))
+            print(f"table and figure: {out / 'calibration.csv'}, .md, {out / 'calibration.png'}")
     return code
 
 

@@ -1,4 +1,4 @@
-"""The events of a run as lines or, on a terminal, above a progress bar."""
+"""The events of a run as lines or, on a terminal, above a progress bar; and quantities as a person would say them."""
 
 import sys
 import time
@@ -58,6 +58,7 @@ def _line(event: dict) -> str:
     kind = event["kind"]
     if kind == "plan":
         text = f"plan: {event['programs']} programs, {event['lanes']} lanes, {event['skipped']} committed before"
+        text += f", {event['steps']:,} steps to make" if event.get("steps") else ""
         return f"{text}, {event['bytes'] / 2**20:,.1f} MiB of state" if event["bytes"] else text
     if kind == "compile":
         return f"compiled program {event['program']} in {event['seconds']:.1f} s"
@@ -70,3 +71,19 @@ def _line(event: dict) -> str:
         rate = f"{event['steps_per_s']:,.0f} steps/s, {left:,.0f} s left"
         return f"{share:4.0%}  {rate}, mean return {event['mean_return']:.3g}"
     return f"note: {event['text']}" if kind == "note" else ""
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: "40 s", "12 min", "3.5 h", "9 days", "20 years"."""
+    for unit, length in (("years", 365 * 86_400), ("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.3g} {unit}" if seconds < 1000 * length else f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def size(count: int) -> str:
+    """Bytes, as a person would say it."""
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count / 2**10:,.1f} KiB"

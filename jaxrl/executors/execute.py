@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jaxrl.executors.hosts import Wanted, run_share
 from jaxrl.executors.signals import Told, listening
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep import trials, tune
+from jaxrl.sweep.claims import leave
 
 
 def execute(
@@ -52,8 +54,14 @@ def execute(
         show(event)
         follow(event)
 
+    def words() -> None:
+        print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
+        print("run the same command again to go on", flush=True)
+
     number = 0  # of the signal that ended it
     with listening() as wish:
+        wish.words = words
+        wish.farewells += [functools.partial(leave, out), lambda: show({"kind": "end"})]
         try:
             run, connection = _executor(on_ray, made, show)
             with trackers.tracking(track, out, show) as follow, connection:
@@ -70,8 +78,7 @@ def execute(
         finally:
             show({"kind": "end"})  # the bar first, or it would be drawn over the sentence
     if number:
-        print(f"interrupted: {len(kept)} chunks, {sum(kept)} lanes committed in {out}; ", end="")
-        print("run the same command again to go on")
+        wish.say()
         return 128 + number
     from jaxrl import results
 
@@ -79,6 +86,18 @@ def execute(
         print(trials.text(tried, made.optuna, made.seeds))
     else:
         print(results.table.text(results.summary(results.lanes(out))))
+    return 0
+
+
+def rehearse(made: Spec, out: Path, at_once: int | None = None) -> int:
+    """Say what running a spec would take here; returns the exit code. Writes nothing."""
+    if at_once is not None and at_once < 1:
+        raise UserError(f"at_once = {at_once}: must be at least 1")
+    prepare_jax(os.environ)
+    from jaxrl.sweep.forecast import forecast, text
+
+    tell = lambda sentence: print(sentence, file=sys.stderr, flush=True)
+    print(text(forecast(made, out, at_once=at_once, tell=tell), made.name))
     return 0
 
 

@@ -7,10 +7,12 @@ lanes of their own reach minutes apart, and it falls silent once one of them is 
 """
 
 import contextlib
+import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from jaxrl.spec.settings import Spec
 
 HEARTBEAT = 100  # seconds, jax's own default: a process that was not heard of for so long is dead, and ends all
 END, AT, DONE = "jaxrl/end", "jaxrl/at", "jaxrl/done"  # notices: all shall end; how far each is; who has no lane left
+LEAVING = 25.0  # ours, seconds that one which was told to end waits for the others to save: leaving ends them
 PATIENCE = 8.0  # ours, seconds to wait for the others to say how far they are: longer than a segment
 POLL = 1.0  # ours, seconds between two looks at whether the others are done
 UNTIL_ALL_ARE_DONE = 10**7  # seconds that a process which failed waits for the others, because leaving would end them
@@ -151,10 +154,13 @@ def run_share(
     from jaxrl.sweep.run import run
 
     stop, number = told_anywhere(wish), 0
+    wish.farewells.append(lambda: _leave(hosts))
+    wish.patience = LEAVING
     try:
         mine = {lane.id for lane in share(lanes(spec), hosts)}
         agreed = lambda done: agree(hosts, done)
-        done = run(spec, out, at_once=at_once, only=mine, stop=stop, agree=agreed, on_event=on_event)
+        with _passing_on(wish):
+            done = run(spec, out, at_once=at_once, only=mine, stop=stop, agree=agreed, on_event=on_event)
         if not done.stopped:
             here = f"process {hosts.process} of {hosts.processes}"
             on_event({"kind": "note", "text": f"{here} has no lane left to run, and waits for the others"})
@@ -165,9 +171,46 @@ def run_share(
     finally:
         # Whether it failed or not: the others must not wait for this process, and shall end if it was told to.
         if number:
-            _tell(END)
-        _have_no_lane_left(hosts)
+            wish.saving = True  # what the others have not saved
+            _leave(hosts)
+            wish.saving = False
+        else:
+            _have_no_lane_left(hosts)
     return number
+
+
+def _leave(hosts: Hosts) -> None:
+    """Tell all to end, and leave with them once they have saved; alone if one takes too long for that."""
+    import jax
+
+    _tell(END)
+    _have_no_lane_left(hosts)
+    give_up = time.monotonic() + LEAVING
+    while time.monotonic() < give_up:
+        if len(_all_told(DONE)) >= hosts.processes:
+            jax.distributed.shutdown()
+            return
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _passing_on(wish: Wish) -> Iterator[None]:
+    """This process is signalled once another one was told to end, also while it compiles."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(POLL) and not wish():
+            if _told_of(END):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _others_are_done(hosts: Hosts, stop: Callable[[], bool]) -> bool:

@@ -63,7 +63,7 @@ def run(
     waiting = [group for group in groups if any(lane.id not in committed for lane in group)]
     skipped = sum(lane.id in committed for lane in everything)
     plan = {"kind": "plan", "programs": len(waiting), "lanes": len(everything), "skipped": skipped, "bytes": 0}
-    on_event(plan)
+    on_event({**plan, "steps": sum(steps_of(lane.program) for lane in everything if lane.id not in committed)})
     if not waiting:
         return Summary(len(everything), skipped, (), (), 0, 0.0, 0.0, False)
 

@@ -30,7 +30,8 @@ def follow(
 ) -> tuple[dict[str, Result], bool]:
     """Send a task on every errand; results by chunk, and whether the tasks were told to stop.
 
-    What interrupts this process, an exception, is raised again once the tasks have ended.
+    What interrupts this process, an exception, is raised again once the tasks have ended; at once while none of them
+    has begun a chunk, because nothing is unsaved then.
     """
     import ray
 
@@ -43,24 +44,31 @@ def follow(
     tasks = {task.remote(errand, sent, relay): errand.chunk for errand in errands}
     results: dict[str, Result] = {}
     stopping, deadline, interruption = False, math.inf, None
+    running: set[str] = set()  # chunks with something to save
+
+    def heard(chunk: str, event: dict) -> None:
+        if event["kind"] in ("begin", "end of chunk"):
+            (running.add if event["kind"] == "begin" else running.discard)(chunk)
+        tell(chunk, event)
+
     try:
         while tasks and time.monotonic() < deadline:
             try:
                 ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=LOOK)
                 for chunk, event in _heard(relay, stopping):
-                    tell(chunk, event)
+                    heard(chunk, event)
                 for one in ready:
                     chunk = tasks.pop(one)
                     results[chunk] = result = _result(one)
                     for event in result.events:
-                        tell(chunk, event)
+                        heard(chunk, event)
                     if result.fault:
                         tell(chunk, {"kind": "note", "text": f"chunk {chunk} failed: {result.fault}"})
                 asked = stop()
             except Exception:
                 raise
             except BaseException as error:  # Ctrl-C, or another signal that a handler turned into an exception
-                if stopping:
+                if stopping or not running:
                     raise
                 asked, interruption = True, error
             if asked and not stopping:

@@ -7,6 +7,7 @@ from jaxrl import display
 from jaxrl.executors.signals import Told, listening
 from jaxrl.reproduce import catalogue, record, report, reproduce
 from jaxrl.reproduce.lab import Stopped
+from jaxrl.sweep.claims import leave
 
 
 def one(claim: str, scale: str, out: Path, keep: bool) -> int:
@@ -20,6 +21,9 @@ def one(claim: str, scale: str, out: Path, keep: bool) -> int:
 
     number = 0
     with listening() as wish:
+        sentence = f"interrupted: run the same command again to go on from what is in {out}"
+        wish.words = lambda: print(sentence, flush=True)
+        wish.farewells += [lambda: leave(reproduce.place(claim, scale, out)), lambda: shown({"kind": "end"})]
         try:
             found = reproduce.reproduce(claim, scale, out, stop=wish, on_event=on_event)
         except (Told, Stopped):
@@ -27,7 +31,7 @@ def one(claim: str, scale: str, out: Path, keep: bool) -> int:
         finally:
             shown({"kind": "end"})
     if number:
-        print(f"interrupted: run the same command again to go on from what is in {out}")
+        wish.say()
         return 128 + number
     earlier = record.read(claim, scale)
     folder = reproduce.place(claim, scale, out)
@@ -47,17 +51,19 @@ def every(scale: str, out: Path, keep: bool) -> int:
     """Measure every claim that has no fresh record in `out`, and write one report on all."""
     names, failed = catalogue.names(), []
     with listening() as wish:
+        wish.words = lambda: print("interrupted: run the same command again to go on", flush=True)
         try:
             for name, code in reproduce.measure_all(names, scale, out, wish):
                 if code >= 128:
-                    print(f"interrupted at {name}: run the same command again to go on")
+                    wish.words = lambda at=name: print(f"interrupted at {at}: run the same command again to go on")
+                    wish.say()
                     return code
                 if code:
                     failed.append(name)
                 elif keep and (found := reproduce.kept(name, scale, out)):
                     record.write(name, scale, found)
         except Told as told:
-            print("interrupted: run the same command again to go on")
+            wish.say()
             return 128 + told.number
     done = {name: found for name in names if name not in failed and (found := reproduce.kept(name, scale, out))}
     page = out / f"report-{scale}.html"

@@ -121,6 +121,8 @@ def measure_all(names: Sequence[str], scale: str, out: Path, wish: Wish) -> Iter
             wish.saving = False
             process.terminate()
         code = 128 - code if code < 0 else code
+        if told and code == 128 + wish.number:
+            wish.hush()
         yield name, code
 
 

@@ -27,7 +27,9 @@ from jaxrl.types import Key, PyTree
 
 SEGMENT_STEPS = 2_000_000  # ours: most environment steps, all lanes together, between two looks at a running program
 SEGMENT_SECONDS = 5.0  # ours: and its duration, because a machine that is taken away gives half a minute's notice
-FIRST_STEPS = 100_000  # ours: of the first segment, before the pace is known
+GROWTH = 10  # ours: most times as long as the one before; the first is one iteration, because no pace is known
+LONG = 10.0  # seconds without a look at whether to stop; what cannot be cut and lasts longer is told of
+COMPILE_SECONDS = 0.004  # ours, measured: of XLA per operation of a program
 MOST_LOST = 300.0  # seconds of work that a killed process loses, or
 SHARE_LOST = 0.1  # of the chunk's duration if that is less, but
 CHECKPOINT_SHARE = 0.01  # of the time at most goes into checkpoints, so short chunks may lose more than a tenth
@@ -84,8 +86,14 @@ class Resources(NamedTuple):
     agree: Callable[[int], int]  # iterations done when told to stop -> those to stop after, of several hosts the same
 
 
-def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compiled:
-    """The program of a chunk, compiled for its number of lanes."""
+def compile_chunk(
+    program: Program, chunk: Chunk, at_once: int | None, foresee: Callable[[float], None] = lambda seconds: None
+) -> Compiled:
+    """The program of a chunk, compiled for its number of lanes.
+
+    Args:
+        foresee: gets an estimate of the seconds that compiling takes, before it begins.
+    """
     clock = time.monotonic()
     static, count = chunk.program, len(chunk.lanes)
     packing = packing_for(count, at_once)
@@ -95,15 +103,17 @@ def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compil
     segment = max(1, min(last, at_most, marks[0] if marks else last))
     lanes = lanes_of(program, packing, segment)
 
-    values, keys = _inputs(chunk, packing.devices)
+    values, keys = inputs(chunk, packing.devices)
     init = lanes.init.lower(values, keys).compile()
     states = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lanes.init, values, keys),
         init.output_shardings,
     )
-    run = lanes.run.lower(values, states, jnp.int32(1)).compile()
-    evaluate = lanes.evaluate.lower(values, keys, states).compile() if marks else None
+    lowered_run = lanes.run.lower(values, states, jnp.int32(1))
+    lowered_evaluate = lanes.evaluate.lower(values, keys, states) if marks else None
+    foresee(compile_seconds(lowered_run) + (compile_seconds(lowered_evaluate) if lowered_evaluate else 0.0))
+    run, evaluate = lowered_run.compile(), lowered_evaluate.compile() if lowered_evaluate else None
     metrics = {**jax.eval_shape(lanes.run, values, states, jnp.int32(1))[1]}
     if marks:
         metrics |= jax.eval_shape(lanes.evaluate, values, keys, states)
@@ -111,6 +121,11 @@ def compile_chunk(program: Program, chunk: Chunk, at_once: int | None) -> Compil
     needed = max(compiled_bytes(compiled) for compiled in (init, run, evaluate) if compiled)
     seconds = time.monotonic() - clock
     return Compiled(packing, len(keys), segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
+
+
+def compile_seconds(lowered: jax.stages.Lowered) -> float:
+    """About how long XLA takes to compile a program, which grows with the number of its operations."""
+    return COMPILE_SECONDS * lowered.as_text().count(" = ")
 
 
 def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:
@@ -122,10 +137,11 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     rows_per_iteration = static["num_envs"] * static["num_steps"]
     last = iterations(static)
     marks = evaluation_points(last, static["evals"])
-    values, keys = _inputs(chunk, compiled.rows)
+    values, keys = inputs(chunk, compiled.rows)
     named = [_named(lane) for lane in chunk.lanes]
-    ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
+    jax.block_until_ready(states)
+    ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     ledger.found += count * done * rows_per_iteration
     # Kept as segments arrive, because finding them in curves that grow would cost more the longer a chunk runs.
     newest = {name: _newest(curve, np.full(count, np.nan)) for name, curve in curves.items()}
@@ -141,27 +157,40 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
 
     before, started = record["run_seconds"], time.monotonic()
     saved, cost = started, FIRST_CHECKPOINT
-    ahead = max(1, FIRST_STEPS // (count * rows_per_iteration))
+    long: set[str] = set()
+    ahead = 1
+    due = done in marks  # the evaluation of what is made so far; that of a checkpoint is the same once more
     end = None  # iterations to stop after, once told to
-    while done < last:
+    while done < last or due:
         tick = time.monotonic()
-        mark = next((mark for mark in marks if mark > done), last)
-        n = min(compiled.segment, mark - done, ahead, last if end is None else end - done)
-        states, metrics = compiled.run(values, states, jnp.int32(n))
-        note(metrics, slice(done, done + n))
-        done += n
-        ahead = max(1, int(SEGMENT_SECONDS * n / (time.monotonic() - tick)))
-        if done in marks:
+        if due:
             note(compiled.evaluate(values, evaluation_keys(keys, done), states), slice(done - 1, done))
+            due, n, what = False, 0, "an evaluation"
+        else:
+            mark = next((mark for mark in marks if mark > done), last)
+            n = min(compiled.segment, mark - done, ahead, last if end is None else end - done)
+            states, metrics = compiled.run(values, states, jnp.int32(n))
+            note(metrics, slice(done, done + n))
+            done += n
+            due, what = done in marks, "an iteration"
+            ahead = max(1, min(GROWTH * ahead, int(SEGMENT_SECONDS * n / (time.monotonic() - tick))))
         now = time.monotonic()
+        if now - tick > LONG and n <= 1 and what not in long:
+            long.add(what)
+            text = f"{what} of chunk {chunk.id} takes {now - tick:.0f} s: who wants to stop waits for its end"
+            ledger.tell({"kind": "note", "text": text})
         means = {name: _mean(values) for name, values in newest.items()}
-        ledger.progress(count * n * rows_per_iteration, now - tick, means["return"])
+        if n:
+            ledger.progress(count * n * rows_per_iteration, now - tick, means["return"])
+        else:
+            ledger.running += now - tick
         told = {name: mean for name, mean in means.items() if np.isfinite(mean)}
         step = done * rows_per_iteration
-        ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": told})
-        if end is None and done < last and using.stop():
+        if not due:
+            ledger.tell({"kind": "metrics", "chunk": chunk.id, "iteration": done, "step": step, "values": told})
+        if end is None and (done < last or due) and using.stop():
             end = min(max(done, using.agree(done)), done + ahead)  # another host may be further, by a segment at most
-        stopping = end is not None and end <= done < last
+        stopping = end is not None and end <= done and (done < last or due)
         whole = (before + now - started) * last / done
         if stopping or (done < last and now - saved > _interval(cost, whole)):
             cost = save()
@@ -254,7 +283,7 @@ def _named(lane) -> dict[str, Any]:
     return {"lane": lane.id, "seed": lane.seed, "values": lane.values}
 
 
-def _inputs(chunk: Chunk, multiple: int) -> tuple[dict[str, Any], Key]:
+def inputs(chunk: Chunk, multiple: int) -> tuple[dict[str, Any], Key]:
     values = stacked([lane.values for lane in chunk.lanes])
     return padded((values, keys_of([lane.seed for lane in chunk.lanes])), multiple)
 

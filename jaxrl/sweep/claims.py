@@ -133,6 +133,14 @@ class Claims:
         return not stolen
 
 
+def leave(root: str | Path) -> None:
+    """Release every claim of this process, for one that ends while its main thread is elsewhere."""
+    here = _here().items()
+    for path in (Path(root) / FOLDER).glob("*.claim"):
+        if here <= _read(path).items():
+            path.unlink(missing_ok=True)
+
+
 def _here() -> dict[str, Any]:
     """What tells this process from every other one, now and after a reboot."""
     return {

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl import disk
+from jaxrl.display import duration
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
@@ -30,6 +31,9 @@ from jaxrl.sweep.program import build, check_values
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
 SMALL = 0.05  # ours: states that take less of the memory than this need no plan
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # the second alone when a CPU refuses in the middle of a program
+LONG_COMPILE = 300.0  # seconds, announced before
+WEEK = 7 * 86_400.0
+FASTEST = {"cpu": 1e6, "accelerator": 1e8}  # ours: steps per second of a device that no environment exceeds by much
 POLL = 1.0  # ours, seconds between two looks at lanes that another process runs
 KEPT_PROGRAMS, KEPT_SIZES = 16, 4  # ours: of a search, and of each the numbers of lanes; bounds the memory they take
 
@@ -66,13 +70,14 @@ def run(
         stop: asked once after every segment of a few seconds; when it says so, a checkpoint is written and `run` ends.
         agree: the iteration to end after, given the one at which `stop` said so: processes that stop together agree.
         on_event: gets dicts with a `kind`:
-            plan        programs, lanes, skipped, bytes (the states of all lanes to run)
+            plan        programs, lanes, skipped, steps (of all lanes to run), bytes (their states)
             note        text
             compile     program (number, from 1), seconds, bytes (per device, everything the program needs)
             begin       chunk (its id), program, lanes (lane, seed and values of each)
             progress    done_steps, total_steps, steps_per_s, mean_return (NaN while no episode has ended)
             metrics     chunk, iteration, step, values (mean over lanes of the newest of each metric)
             checkpoint  path, iteration, seconds
+            end of chunk  chunk; whether it was committed, put off or failed, nothing of it is unsaved any more
             chunk       path, lanes, diverged (tuple of lane ids)
         kept: what earlier calls with the same dict compiled, so that nothing is compiled twice; empty at first.
     """
@@ -95,7 +100,12 @@ def run(
             held += len(waiting) * job.state_bytes
             steps += len(waiting) * steps_of(static)
     skipped = sum(lane.id in mine for lane in everything)
-    on_event({"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held})
+    plan = {"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held}
+    on_event({**plan, "steps": steps})
+    quickest = steps / (FASTEST["cpu" if jax.default_backend() == "cpu" else "accelerator"] * jax.local_device_count())
+    if quickest > WEEK:
+        text = f"{steps:,} steps take more than {duration(quickest)} on any {jax.local_device_count()} devices"
+        on_event({"kind": "note", "text": f"{text} of this kind: --dry-run says what a spec takes"})
 
     ledger, claims = Ledger(steps, on_event), Claims(out)
     paths: list[Path] = []
@@ -134,6 +144,7 @@ def run(
             shutil.rmtree(claim.checkpoints, ignore_errors=True)
         finally:
             claims.release(claim)
+            on_event({"kind": "end of chunk", "chunk": chunk.id})
         bad = tuple(lane["lane"] for lane in finished.lanes if lane["status"] == "diverged")
         diverged.extend(bad)
         on_event({"kind": "chunk", "path": paths[-1], "lanes": len(chunk.lanes), "diverged": bad})
@@ -211,7 +222,7 @@ class Job:
                 self._cut(chunk, ledger, "would not fit in memory", most)
                 return None
         try:
-            compiled = compile_chunk(self.program, chunk, self.at_once)
+            compiled = compile_chunk(self.program, chunk, self.at_once, self._foresee(ledger))
         except jax.errors.JaxRuntimeError as error:
             self.out_of_memory(chunk, ledger, error)
             return None
@@ -241,6 +252,14 @@ class Job:
             if compiled.rows > count and compiled.packing == packing and spare < compiled.seconds:
                 return compiled
         return None
+
+    def _foresee(self, ledger: Ledger) -> Callable[[float], None]:
+        def foresee(seconds: float) -> None:
+            if seconds > LONG_COMPILE:
+                text = f"compiling program {self.number} may take about {duration(seconds)}, unless the cache has it"
+                ledger.tell({"kind": "note", "text": text})
+
+        return foresee
 
     def out_of_memory(self, chunk: Chunk, ledger: Ledger, error: Exception) -> None:
         """Half as many lanes the next time; raises what is no want of memory, and UserError for a single lane."""

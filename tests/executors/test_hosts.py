@@ -229,7 +229,7 @@ import sys
 from jaxrl.cli import main
 from jaxrl.executors import hosts
 from jaxrl.sweep import chunk, run
-chunk.FIRST_STEPS, chunk.SEGMENT_SECONDS, run_chunk = 1, 1.0, run.run_chunk
+chunk.SEGMENT_SECONDS, run_chunk = 1.0, run.run_chunk
 def in_step(*arguments):
     hosts._store().wait_at_barrier("begin", 400_000)
     print("runs", flush=True)

@@ -226,7 +226,7 @@ def looking_often():
     def look_often():
         import jaxrl.sweep.chunk as chunk
 
-        chunk.CHECKPOINT_SHARE, chunk.MOST_LOST, chunk.SEGMENT_SECONDS, chunk.FIRST_STEPS = 1e9, 0.0, 0.3, 1000
+        chunk.CHECKPOINT_SHARE, chunk.MOST_LOST, chunk.SEGMENT_SECONDS = 1e9, 0.0, 0.3
 
     return look_often
 
@@ -291,7 +291,7 @@ def test_a_worker_killed_in_mid_chunk_is_replaced_and_goes_on(cluster, tmp_path)
 SHORT_SEGMENTS = """
 import jaxrl.sweep.chunk
 
-jaxrl.sweep.chunk.SEGMENT_SECONDS, jaxrl.sweep.chunk.FIRST_STEPS = 0.3, 1000
+jaxrl.sweep.chunk.SEGMENT_SECONDS = 0.3
 """
 IDEAS = """
 import jaxrl.intrinsic.count

@@ -95,7 +95,7 @@ def test_events_tell_the_plan_the_compilation_the_progress_and_the_chunk(whole):
     assert (plan["programs"], plan["lanes"], plan["skipped"]) == (1, 4, 0) and plan["bytes"] % 4 == 0 < plan["bytes"]
     assert compilation["program"] == 1 and compilation["bytes"] > plan["bytes"] / 2 and compilation["seconds"] > 0
     progress = of_kind(events, "progress")
-    assert [event["done_steps"] for event in progress] == [256, 512]  # evaluated after iterations 2 and 4
+    assert [event["done_steps"] for event in progress] == [128, 256, 512]  # the first alone; evaluated after 2 and 4
     assert {event["total_steps"] for event in progress} == {4 * STEPS}
     assert all(event["steps_per_s"] > 0 for event in progress)
     assert (chunk["path"], chunk["lanes"], chunk["diverged"]) == (summary.chunks[0], 4, ())
