@@ -217,8 +217,8 @@ def calibrate(
     from jaxrl import calibrate as calibration
 
     chosen = list(bonuses) or calibration.default_bonuses()
-    done, clock = [], time.monotonic()
-    code = 0
+    done: list[Any] = []
+    clock, code = time.monotonic(), 0
     with listening() as wish:
         wish.words = lambda: print(f"interrupted: {len(done)} of {len(chosen)} bonuses done", flush=True)
         try:

@@ -32,7 +32,7 @@ WITHOUT_EFFECT_ON_NUMBERS = (
     *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "envs/gymnax_pictures.py"),
     *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
-    *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials")),
+    *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials", "forecast", "ledger")),
 )
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
 

@@ -13,7 +13,7 @@ from jaxrl.devices import prepare_jax
 from jaxrl.errors import UserError
 from jaxrl.executors import ray_cluster
 from jaxrl.executors.hosts import Wanted, run_share
-from jaxrl.executors.signals import Told, listening
+from jaxrl.executors.signals import Told, importing, listening
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep import trials, tune
 from jaxrl.sweep.claims import leave
@@ -59,11 +59,12 @@ def execute(
         print("run the same command again to go on", flush=True)
 
     number = 0  # of the signal that ended it
-    with listening() as wish:
+    with listening(unwind=bool(track or on_ray)) as wish:
         wish.words = words
         wish.farewells += [functools.partial(leave, out), lambda: show({"kind": "end"})]
         try:
-            run, connection = _executor(on_ray, made, show)
+            with importing():
+                run, connection = _executor(on_ray, made, show)
             with trackers.tracking(track, out, show) as follow, connection:
                 start = lambda points: run(points, out, at_once=at_once, stop=wish, on_event=on_event)
                 if made.optuna:

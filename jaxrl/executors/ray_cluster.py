@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UserError
+from jaxrl.executors.signals import importing
 
 LOOPBACK = ("127.0.0.1", "localhost")
 REACH = 5.0  # ours, seconds: what does not answer until then would keep Ray itself trying for minutes
@@ -79,7 +80,8 @@ def connected(address: str | None, tell: Callable[[dict], None]) -> Iterator[Non
     if address is not None:
         _reach(address)
     _prepare(address)
-    import ray
+    with importing():
+        import ray
 
     folder: str | None = None
     started: dict[str, Any] = {}

@@ -86,14 +86,16 @@ _command: Wish | None = None  # of this process, where it is guarded
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Wish]:
-    """A `Wish` that SIGINT and SIGTERM tell of; outside of the main thread, where none arrive, nobody does."""
+def listening(unwind: bool = True) -> Iterator[Wish]:
+    """A `Wish` that SIGINT and SIGTERM tell of; outside of the main thread, where none arrive, nobody does.
+
+    Args:
+        unwind: in a guarded process, too, a signal is raised in the main thread, because somebody has to be told
+            there of the end, as trackers and Ray. Whoever needs no such thing is ended by the guard, which is safer.
+    """
     if _command is not None:
-        _command.unwinding = True
-        try:
+        with _unwinding(unwind):
             yield _command
-        finally:
-            _command.unwinding = False
         return
     wish = Wish()
     if threading.current_thread() is not threading.main_thread():
@@ -105,6 +107,23 @@ def listening() -> Iterator[Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def importing() -> contextlib.AbstractContextManager:
+    """While this lasts a guarded process is ended by its guard: raised inside of jaxlib's import, a signal crashes."""
+    return _unwinding(False)
+
+
+@contextlib.contextmanager
+def _unwinding(on: bool) -> Iterator[None]:
+    if _command is None:
+        yield
+        return
+    before, _command.unwinding = _command.unwinding, on
+    try:
+        yield
+    finally:
+        _command.unwinding = before
 
 
 def guard() -> None:

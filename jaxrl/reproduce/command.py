@@ -1,5 +1,6 @@
 """`jaxrl reproduce`, once its arguments are known to be good: one claim, or every claim. Both return an exit code."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -20,9 +21,9 @@ def one(claim: str, scale: str, out: Path, keep: bool) -> int:
             shown(event)
 
     number = 0
-    with listening() as wish:
+    with listening(unwind=False) as wish:
         sentence = f"interrupted: run the same command again to go on from what is in {out}"
-        wish.words = lambda: print(sentence, flush=True)
+        wish.words = functools.partial(print, sentence, flush=True)
         wish.farewells += [lambda: leave(reproduce.place(claim, scale, out)), lambda: shown({"kind": "end"})]
         try:
             found = reproduce.reproduce(claim, scale, out, stop=wish, on_event=on_event)
@@ -55,7 +56,8 @@ def every(scale: str, out: Path, keep: bool) -> int:
         try:
             for name, code in reproduce.measure_all(names, scale, out, wish):
                 if code >= 128:
-                    wish.words = lambda at=name: print(f"interrupted at {at}: run the same command again to go on")
+                    sentence = f"interrupted at {name}: run the same command again to go on"
+                    wish.words = functools.partial(print, sentence, flush=True)
                     wish.say()
                     return code
                 if code:

@@ -4,7 +4,6 @@ A Python loop over compiled segments of a few seconds carries progress, evaluati
 nothing calls back from inside a program, so where a segment ends changes no bit.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
 from jaxrl.spec.fields import iterations
 from jaxrl.sweep.lanes import Packing, compiled_bytes, keys_of, lanes_of, packing_for, padded, stacked
+from jaxrl.sweep.ledger import Ledger
 from jaxrl.sweep.plan import Chunk
 from jaxrl.sweep.program import Program
 from jaxrl.types import Key, PyTree
@@ -29,36 +29,10 @@ SEGMENT_STEPS = 2_000_000  # ours: most environment steps, all lanes together, b
 SEGMENT_SECONDS = 5.0  # ours: and its duration, because a machine that is taken away gives half a minute's notice
 GROWTH = 10  # ours: most times as long as the one before; the first is one iteration, because no pace is known
 LONG = 10.0  # seconds without a look at whether to stop; what cannot be cut and lasts longer is told of
-COMPILE_SECONDS = 0.004  # ours, measured: of XLA per operation of a program
 MOST_LOST = 300.0  # seconds of work that a killed process loses, or
 SHARE_LOST = 0.1  # of the chunk's duration if that is less, but
 CHECKPOINT_SHARE = 0.01  # of the time at most goes into checkpoints, so short chunks may lose more than a tenth
 FIRST_CHECKPOINT = 1.0  # ours: seconds that the first checkpoint costs, which imports orbax
-
-
-@dataclasses.dataclass
-class Ledger:
-    """Seconds and steps of a call of `run`, and the voice that tells of them."""
-
-    total: int  # environment steps of what is to run
-    tell: Callable[[dict], None]
-    steps: int = 0  # made by this call
-    found: int = 0  # made before, by lanes that go on from a checkpoint
-    compiling: float = 0.0
-    running: float = 0.0
-
-    def progress(self, steps: int, seconds: float, mean_return: float) -> None:
-        self.steps += steps
-        self.running += seconds
-        self.tell(
-            {
-                "kind": "progress",
-                "done_steps": self.found + self.steps,
-                "total_steps": self.total,
-                "steps_per_s": self.steps / max(self.running, 1e-9),
-                "mean_return": mean_return,
-            }
-        )
 
 
 class Compiled(NamedTuple):
@@ -92,7 +66,8 @@ def compile_chunk(
     """The program of a chunk, compiled for its number of lanes.
 
     Args:
-        foresee: gets an estimate of the seconds that compiling takes, before it begins.
+        foresee: gets an estimate of the seconds that compiling all but `init` takes, before it begins; it is made at
+            the pace that `init` was compiled at, which the cache of compiled programs speeds up alike.
     """
     clock = time.monotonic()
     static, count = chunk.program, len(chunk.lanes)
@@ -104,16 +79,19 @@ def compile_chunk(
     lanes = lanes_of(program, packing, segment)
 
     values, keys = inputs(chunk, packing.devices)
-    init = lanes.init.lower(values, keys).compile()
+    lowered = lanes.init.lower(values, keys)
+    tick = time.monotonic()
+    init = lowered.compile()
+    pace = (time.monotonic() - tick) / _operations(lowered)
     states = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lanes.init, values, keys),
         init.output_shardings,
     )
-    lowered_run = lanes.run.lower(values, states, jnp.int32(1))
-    lowered_evaluate = lanes.evaluate.lower(values, keys, states) if marks else None
-    foresee(compile_seconds(lowered_run) + (compile_seconds(lowered_evaluate) if lowered_evaluate else 0.0))
-    run, evaluate = lowered_run.compile(), lowered_evaluate.compile() if lowered_evaluate else None
+    others = [lanes.run.lower(values, states, jnp.int32(1))]
+    others += [lanes.evaluate.lower(values, keys, states)] if marks else []
+    foresee(pace * sum(map(_operations, others)))
+    run, evaluate = ([lowered.compile() for lowered in others] + [None])[:2]
     metrics = {**jax.eval_shape(lanes.run, values, states, jnp.int32(1))[1]}
     if marks:
         metrics |= jax.eval_shape(lanes.evaluate, values, keys, states)
@@ -123,9 +101,9 @@ def compile_chunk(
     return Compiled(packing, len(keys), segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
 
 
-def compile_seconds(lowered: jax.stages.Lowered) -> float:
-    """About how long XLA takes to compile a program, which grows with the number of its operations."""
-    return COMPILE_SECONDS * lowered.as_text().count(" = ")
+def _operations(lowered: jax.stages.Lowered) -> int:
+    """Operations of a program; XLA's time for them differs less from program to program than anything else known."""
+    return lowered.as_text().count(" = ")
 
 
 def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk | None:

@@ -67,7 +67,7 @@ def forecast(
 
     Raises UserError as a run would.
     """
-    out, points, times = Path(out), "", 1
+    out, points, times = Path(out), "", 1.0
     if spec.optuna:
         search = spec.optuna
         spec = spec._replace(optuna=None, zip=extremes(search.space))
@@ -79,7 +79,8 @@ def forecast(
     groups = [(static, [lane for lane in group if lane.id not in mine]) for static, group in programs(everything)]
     groups = [(static, group) for static, group in groups if group]
     found, give_up = [], time.monotonic() + TRYING
-    cached = jax.config.jax_enable_compilation_cache  # or the second forecast would find compiling to cost nothing
+    # Without the cache, or the second forecast would find that compiling takes no time.
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         for number, (static, group) in enumerate(groups, 1):
@@ -101,6 +102,7 @@ def _cost(
     program, devices, last = build(static, spec.objects), jax.local_device_count(), iterations(static)
     for lane in group:
         check_values(program, lane.values)
+    program.check(group[0].values)
     state = state_bytes(program, group[0].values)
     few = min(len(group), devices * (1 if jax.default_backend() == "cpu" else TOGETHER))
     chunk = Chunk("forecast", static, group[:few])
@@ -134,7 +136,7 @@ def _cost(
 
 def _pace(compiled: Compiled, chunk: Chunk) -> tuple[float, float]:
     """Seconds of an iteration and of an evaluation of the lanes of a chunk."""
-    values, keys = inputs(chunk, compiled.packing)
+    values, keys = inputs(chunk, compiled.rows)
     states = jax.block_until_ready(compiled.init(values, keys))
     made, seconds, n, last = 0, 0.0, 1, iterations(chunk.program)
     best = float("inf")

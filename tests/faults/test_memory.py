@@ -42,7 +42,7 @@ def test_lanes_that_run_out_of_memory_midway_leave_nothing_behind(tmp_path, monk
     monkeypatch.setattr(jaxrl.sweep.chunk, "CHECKPOINT_SHARE", float("inf"))
     compile_chunk, events = jaxrl.sweep.run.compile_chunk, []
 
-    def starving(program, chunk, at_once):
+    def starving(program, chunk, at_once, *foresee):
         compiled, calls = compile_chunk(program, chunk, at_once), iter(range(2))
 
         def run(*arguments):

@@ -29,9 +29,9 @@ def events_of(spec, out, **keywords):
     return run(spec, out, on_event=events.append, **keywords), events
 
 
-def after_a_segment():
-    """A `stop` that is asked once before the chunk begins and then says so."""
-    answers = iter([False])
+def after_a_segment(number=1):
+    """A `stop` that is asked once before the chunk begins and says so from the segment or evaluation of a number on."""
+    answers = iter([False] * number)
     return lambda: next(answers, True)
 
 
@@ -227,19 +227,23 @@ def test_a_chunk_too_large_for_the_device_is_halved_and_its_lanes_keep_their_ids
     assert tables(tmp_path).keys() == tables(whole[0]).keys()
 
 
-def test_a_stopped_run_goes_on_where_it_was_and_writes_the_bytes_of_an_uninterrupted_one(whole, tiny_spec, tmp_path):
-    stopped, events = events_of(tiny_spec(**FOUR), tmp_path, stop=after_a_segment())
+@pytest.mark.parametrize(("number", "made"), [(1, 1), (2, 2), (3, 2), (4, 4)])
+def test_a_stopped_run_goes_on_where_it_was_and_writes_the_bytes_of_an_uninterrupted_one(
+    whole, tiny_spec, tmp_path, number, made
+):
+    """After iteration 1; between iteration 2 and its evaluation, and after that; before the very last evaluation."""
+    stopped, events = events_of(tiny_spec(**FOUR), tmp_path, stop=after_a_segment(number))
     (saved,) = of_kind(events, "checkpoint")
-    assert stopped.stopped and not stopped.chunks and stopped.steps == 4 * STEPS // 2 and saved["iteration"] == 2
+    assert stopped.stopped and not stopped.chunks and stopped.steps == STEPS * made and saved["iteration"] == made
     finished, events = events_of(tiny_spec(**FOUR), tmp_path)
-    assert not finished.stopped and finished.steps == 4 * STEPS // 2  # the other half
-    assert any("goes on after iteration 2 of 4" in note["text"] for note in of_kind(events, "note"))
-    assert of_kind(events, "progress")[-1]["done_steps"] == 4 * STEPS
+    assert not finished.stopped and finished.steps == STEPS * (4 - made)  # the rest
+    assert any(f"goes on after iteration {made} of 4" in note["text"] for note in of_kind(events, "note"))
+    assert not (told := of_kind(events, "progress")) or told[-1]["done_steps"] == 4 * STEPS
     one, two = contents(whole[0]), contents(tmp_path)
     assert one.keys() == two.keys()  # no checkpoint and no claim is left
     assert {name.partition("/")[2] for name in one if one[name][0] != two[name][0]} == {"manifest.json"}
     (manifest,) = store.chunks(tmp_path)
-    assert manifest["timing"]["resumed_after"] == [2]
+    assert manifest["timing"]["resumed_after"] == [made]
 
 
 def test_a_run_that_goes_on_under_another_packing_keeps_both_in_its_record(whole, tiny_spec, tmp_path):
@@ -254,7 +258,7 @@ def test_lanes_that_run_out_of_memory_are_halved_and_finish(tiny_spec, whole, tm
     """The error is raised where the device raises it, at the first call of a program for four lanes."""
     compile_chunk = jaxrl.sweep.run.compile_chunk
 
-    def starved(program, chunk, at_once):
+    def starved(program, chunk, at_once, *foresee):
         def run(*arguments):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes")
 
@@ -271,7 +275,7 @@ def test_lanes_that_run_out_of_memory_are_halved_and_finish(tiny_spec, whole, tm
 
 
 def test_a_lane_that_fits_in_no_memory_is_a_sentence(tiny_spec, tmp_path, monkeypatch):
-    def starved(program, chunk, at_once):
+    def starved(program, chunk, at_once, *foresee):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(jaxrl.sweep.run, "compile_chunk", starved)
@@ -293,7 +297,7 @@ def test_a_plan_cuts_what_would_not_fit_before_it_is_compiled(tiny_spec, tmp_pat
     sizes = []
     compile_chunk = jaxrl.sweep.run.compile_chunk
 
-    def sized(program, chunk, at_once):
+    def sized(program, chunk, at_once, *foresee):
         sizes.append(len(chunk.lanes))
         return compile_chunk(program, chunk, at_once)._replace(bytes=100 * len(chunk.lanes))
 
