@@ -166,16 +166,16 @@ def ended_by(error: BaseException) -> int:
 
 
 def _watch(wish: Wish, reader: int) -> None:
-    told, deadline = 0, math.inf
+    told, saved, deadline = 0, False, math.inf
     while (now := time.monotonic()) < deadline:
         if select.select([reader], [], [], LOOK if told else None)[0]:
             heard = [number for number in os.read(reader, 512) if number in SIGNALS]
             told += len(heard)
             wish.number = wish.number or next(iter(heard), 0)
         if told and (told > 1 or not wish.saving):
-            deadline = min(deadline, now + GRACE if wish.unwinding else now)
-        else:
-            deadline = math.inf
+            deadline = min(deadline, now + GRACE if wish.unwinding or saved else now)
+        elif told:
+            saved, deadline = True, math.inf  # and whoever saves it ends by itself
     # What they do may itself wait, for a reader of the output say.
     last = threading.Thread(target=wish.part, daemon=True)
     last.start()

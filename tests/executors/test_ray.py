@@ -375,3 +375,38 @@ def test_a_driver_that_is_told_to_end_then_killed_then_started_again_redoes_noth
     assert {path: when for path, when in times(out).items() if path in committed} == committed
     subprocess.run(here, **options, check=True, timeout=300)
     assert contents(out) == contents(tmp_path / "here") and len(contents(out)) == 8
+
+
+COMPILING = """
+import jax.numpy as jnp
+from jaxrl.types import IntrinsicReward
+
+def idea(scale=1.0):
+    def label(state, memory, batch):
+        x = batch.reward
+        for i in range(1500):
+            x = jnp.sort(jnp.stack([jnp.sin(x + i), jnp.cos(x - i), x]), 0)[1]
+        return memory, scale * x, ()
+
+    return IntrinsicReward(lambda key, example: ((), ()), label, lambda key, state, memory, batch, trace: (state, {}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_driver_whose_workers_compile_ends_at_once_with_one_line(tmp_path, number, code):
+    (tmp_path / "takes_long.py").write_text(COMPILING)
+    write_toml(tmp_path / "spec.toml", {**SMALL, "bonus": "takes_long:idea"})
+    given = {**environment(), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cold")}
+    command = [sys.executable, "-m", "jaxrl", "sweep", "spec.toml", "--out", "out", "--executor", "ray"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path, "env": given}
+    with subprocess.Popen(command, **options) as driver:
+        wait_for(lambda: list(tmp_path.glob("out/.running/*.claim")))
+        time.sleep(2)
+        told = time.monotonic()
+        driver.send_signal(number)
+        said = driver.communicate(timeout=120)[0]
+        assert driver.returncode == code, said
+        assert time.monotonic() - told < 5 + 10  # the second for a loaded machine
+    assert said.count("interrupted") == 1 and "Traceback" not in said and "SystemError" not in said, said
+    assert store.chunks(tmp_path / "out") == []

@@ -231,3 +231,11 @@ def test_a_full_disk_leaves_no_half_of_a_claim(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         Claims(tmp_path).take("chunk", ["a"])
     assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_who_leaves_releases_its_own_claims_and_no_other(tmp_path):
+    claims.leave(tmp_path)  # where there is nothing
+    mine = Claims(tmp_path).take("mine", ["c"])
+    other = left_by(tmp_path)
+    claims.leave(tmp_path)
+    assert not mine.path.exists() and other.exists()
