@@ -3,11 +3,13 @@
 The bounds are those of a user on a quiet machine, five seconds or a segment, and `SLACK` for one that is loaded.
 """
 
+import contextlib
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -161,21 +163,22 @@ def test_a_terminal_gets_its_cursor_back(start, tmp_path):
     command = ["train", "--env", "worlds_that_take_long:Compiling", *SMALL, "--out", out]
     process = start(*command, stdin=theirs, stdout=theirs, stderr=theirs, text=False, preexec_fn=_of_a_terminal)
     os.close(theirs)
-    end = time.monotonic() + PATIENCE
-    while not list(out.glob(f"{FOLDER}/*.claim")):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.02)
+    said = bytearray()
+    reader = threading.Thread(target=_read, args=(ours, said))  # a terminal that nobody reads blocks who writes
+    reader.start()
+    wait_until(process, lambda: list(out.glob(f"{FOLDER}/*.claim")))
     time.sleep(3.0)
     os.write(ours, b"\x03")
-    said = b""
-    while True:
-        try:
-            said += os.read(ours, 4096)
-        except OSError:  # the other side is closed
-            break
+    reader.join(PATIENCE)
     assert process.wait(PATIENCE) == 130, said
     assert said.count(b"interrupted:") == 1 and b"Traceback" not in said
     assert said.rfind(b"\x1b[?25h") > said.rfind(b"\x1b[?25l") >= 0  # shown again after it was hidden
+
+
+def _read(descriptor, said):
+    with contextlib.suppress(OSError):  # once the other side is closed
+        while True:
+            said += os.read(descriptor, 4096)
 
 
 def _of_a_terminal():
