@@ -154,7 +154,7 @@ def run_share(
     from jaxrl.sweep.run import run
 
     stop, number = told_anywhere(wish), 0
-    wish.farewells.insert(0, lambda: (wish.say(), _leave(hosts)))  # the last one, because it waits
+    wish.farewells = [lambda: _leave(hosts), wish.say, *wish.farewells]  # from the last on; the first one waits
     wish.patience = LEAVING
     try:
         mine = {lane.id for lane in share(lanes(spec), hosts)}
