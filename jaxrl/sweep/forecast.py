@@ -4,13 +4,15 @@ Everything is an estimate: how long XLA compiles from the size of what it is giv
 was measured on few of them. Nothing is written.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrl.display import duration, size
 from jaxrl.results import store
@@ -79,21 +81,29 @@ def forecast(
     groups = [(static, [lane for lane in group if lane.id not in mine]) for static, group in programs(everything)]
     groups = [(static, group) for static, group in groups if group]
     found, give_up = [], time.monotonic() + TRYING
-    # Without the cache, or the second forecast would find that compiling takes no time.
-    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_compilation_cache", False)
-    try:
+    with without_cache():
         for number, (static, group) in enumerate(groups, 1):
             tell(f"trying program {number} of {len(groups)}")
             count = max(1, round(len(group) * times))
             found.append(_cost(spec, static, tuple(group), count, at_once, give_up))
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
     device = jax.local_devices()[0]
     devices = f"{jax.local_device_count()} devices ({device.device_kind})"
     whole = max(1, round(len(everything) * times))
     skipped = len(mine.keys() & {lane.id for lane in everything})
     return Forecast(tuple(found), whole, skipped, points, devices, memory_limit())
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compiling takes its time, also of what was compiled before."""
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # which remembers whether it is in use
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+        compilation_cache.reset_cache()
 
 
 def _cost(
