@@ -117,9 +117,9 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     marks = evaluation_points(last, static["evals"])
     values, keys = inputs(chunk, compiled.rows)
     named = [_named(lane) for lane in chunk.lanes]
+    ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
     jax.block_until_ready(states)
-    ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     ledger.found += count * done * rows_per_iteration
     # Kept as segments arrive, because finding them in curves that grow would cost more the longer a chunk runs.
     newest = {name: _newest(curve, np.full(count, np.nan)) for name, curve in curves.items()}

@@ -65,7 +65,7 @@ def test_a_machine_said_to_have_no_memory_runs_one_lane_at_a_time_and_ends(tmp_p
     monkeypatch.setattr(jaxrl.sweep.run, "memory_limit", lambda: 1)
     compile_chunk, sizes, events = jaxrl.sweep.run.compile_chunk, [], []
     monkeypatch.setattr(jaxrl.sweep.run, "compile_chunk",
-                        lambda program, chunk, at_once: sizes.append(len(chunk.lanes))
+                        lambda program, chunk, at_once, *foresee: sizes.append(len(chunk.lanes))
                         or compile_chunk(program, chunk, at_once))  # fmt: skip
     summary = run(spec(**SMALL), tmp_path, on_event=events.append)
     assert sizes == [2, 4, 2, 1] and len(summary.chunks) == 8
