@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl import disk
-from jaxrl.display import duration
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
@@ -25,15 +24,13 @@ from jaxrl.spec.settings import Spec
 from jaxrl.sweep.chunk import Compiled, Ledger, Resources, compile_chunk, run_chunk
 from jaxrl.sweep.claims import FOLDER, Claim, Claims
 from jaxrl.sweep.lanes import memory_limit, most_lanes, packing_for, state_bytes
+from jaxrl.sweep.ledger import warn_of_length, warning_of_compiling
 from jaxrl.sweep.plan import Chunk, Lane, lanes, packs, programs
 from jaxrl.sweep.program import build, check_values
 
 MAX_CHUNK_LANES = 4096  # ours: bounds what one interruption can lose
 SMALL = 0.05  # ours: states that take less of the memory than this need no plan
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # the second alone when a CPU refuses in the middle of a program
-LONG_COMPILE = 300.0  # seconds, announced before
-WEEK = 7 * 86_400.0
-FASTEST = {"cpu": 1e6, "accelerator": 1e8}  # ours: steps per second of a device that no environment exceeds by much
 POLL = 1.0  # ours, seconds between two looks at lanes that another process runs
 KEPT_PROGRAMS, KEPT_SIZES = 16, 4  # ours: of a search, and of each the numbers of lanes; bounds the memory they take
 
@@ -102,10 +99,7 @@ def run(
     skipped = sum(lane.id in mine for lane in everything)
     plan = {"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held}
     on_event({**plan, "steps": steps})
-    quickest = steps / (FASTEST["cpu" if jax.default_backend() == "cpu" else "accelerator"] * jax.local_device_count())
-    if quickest > WEEK:
-        text = f"{steps:,} steps take more than {duration(quickest)} on any {jax.local_device_count()} devices"
-        on_event({"kind": "note", "text": f"{text} of this kind: --dry-run says what a spec takes"})
+    warn_of_length(steps, jax.default_backend(), jax.local_device_count(), on_event)
 
     ledger, claims = Ledger(steps, on_event), Claims(out)
     paths: list[Path] = []
@@ -222,7 +216,7 @@ class Job:
                 self._cut(chunk, ledger, "would not fit in memory", most)
                 return None
         try:
-            compiled = compile_chunk(self.program, chunk, self.at_once, self._foresee(ledger))
+            compiled = compile_chunk(self.program, chunk, self.at_once, warning_of_compiling(self.number, ledger.tell))
         except jax.errors.JaxRuntimeError as error:
             self.out_of_memory(chunk, ledger, error)
             return None
@@ -252,14 +246,6 @@ class Job:
             if compiled.rows > count and compiled.packing == packing and spare < compiled.seconds:
                 return compiled
         return None
-
-    def _foresee(self, ledger: Ledger) -> Callable[[float], None]:
-        def foresee(seconds: float) -> None:
-            if seconds > LONG_COMPILE:
-                text = f"compiling program {self.number} may take about {duration(seconds)}, unless the cache has it"
-                ledger.tell({"kind": "note", "text": text})
-
-        return foresee
 
     def out_of_memory(self, chunk: Chunk, ledger: Ledger, error: Exception) -> None:
         """Half as many lanes the next time; raises what is no want of memory, and UserError for a single lane."""

@@ -7,7 +7,7 @@ import pytest
 
 from jaxrl import cli, display
 from jaxrl.sweep import forecast as forecasts
-from jaxrl.sweep import run as runs
+from jaxrl.sweep import ledger
 from jaxrl.sweep.forecast import forecast, text, without_cache
 from jaxrl.sweep.lanes import state_bytes
 from jaxrl.sweep.plan import lanes
@@ -90,8 +90,8 @@ def test_a_forecast_in_words(found):
 
 
 def test_a_run_that_compiles_or_takes_long_says_so_before(tiny_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "LONG_COMPILE", 0.0)
-    monkeypatch.setitem(runs.FASTEST, "cpu", 1e-6)
+    monkeypatch.setattr(ledger, "LONG_COMPILE", 0.0)
+    monkeypatch.setitem(ledger.FASTEST, True, 1e-6)
     events = []
     run(tiny_spec(seeds=1), tmp_path, on_event=events.append)
     kinds = [event["kind"] for event in events]
