@@ -23,6 +23,7 @@ from jaxrl.intrinsic.combine import map_obs
 from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.rnd import rnd
 from jaxrl.reproduce import Difference
+from jaxrl.types import IntrinsicReward
 
 HELD = 3  # steps of the simulation that an action lasts
 POSE = slice(23, 25)  # of the observation: x and y, over 10 m
@@ -46,11 +47,11 @@ class Held(AGVWarehouse):
         return self.observe(state, params), state, reward, reached, (time >= self.max_steps) & ~reached, {}
 
 
-def of_cells():
+def of_cells() -> IntrinsicReward:
     return map_obs(count(), lambda obs: jnp.floor(obs[..., POSE] * CELLS))
 
 
-def of_view():
+def of_view() -> IntrinsicReward:
     return map_obs(rnd(lr=1e-3), lambda obs: jnp.concatenate([obs[..., :RAYS], obs[..., POSE]], -1))
 
 

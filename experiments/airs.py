@@ -25,7 +25,7 @@ from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.episodic_count import episodic_count
 from jaxrl.intrinsic.none import none
 from jaxrl.reproduce import Difference
-from jaxrl.types import Discrete
+from jaxrl.types import Discrete, IntrinsicReward
 
 CELLS, LIMIT = 36, 44
 where = lambda obs: obs if obs.shape[-1] == CELLS else obs[..., 0] == AGENT  # one-hot, or a grid's objects
@@ -50,15 +50,15 @@ class Line(AutoReset):
         return jnp.arange(CELLS) == cell, (cell, time), reward, end, (time >= LIMIT) & ~end, {}
 
 
-def of_life():
+def of_life() -> IntrinsicReward:
     return map_obs(count(), where)
 
 
-def of_episode():
+def of_episode() -> IntrinsicReward:
     return map_obs(episodic_count(first_visit=True, buckets=1024), where)
 
 
-def bandit():
+def bandit() -> IntrinsicReward:
     return airs(none(), of_life(), of_episode())
 
 

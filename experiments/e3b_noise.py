@@ -57,7 +57,7 @@ class Seen(Wrapper):
         return self.shown(noise_key, cell, params), Around(state.own | cell, inner), share, *rest
 
 
-def seen(env):
+def seen(env) -> Wrapper:
     return Seen(env, Noise())
 
 

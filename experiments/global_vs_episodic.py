@@ -20,21 +20,22 @@ from jaxrl.intrinsic.combine import map_obs, product
 from jaxrl.intrinsic.count import count
 from jaxrl.intrinsic.episodic_count import episodic_count
 from jaxrl.reproduce import Difference
+from jaxrl.types import IntrinsicReward
 
 
 def where(obs):
     return obs[..., 0] == AGENT
 
 
-def of_life():
+def of_life() -> IntrinsicReward:
     return map_obs(count(), where)
 
 
-def of_episode():
+def of_episode() -> IntrinsicReward:
     return map_obs(episodic_count(first_visit=True, buckets=1024), where)
 
 
-def of_both():
+def of_both() -> IntrinsicReward:
     return product(of_life(), of_episode())
 
 

@@ -46,7 +46,7 @@ class Entered(Wrapper):
         return 2 * side**2 - 2
 
 
-def entered(env):
+def entered(env) -> Wrapper:
     return Entered(env)
 
 

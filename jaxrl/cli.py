@@ -1,7 +1,7 @@
 """The command line. Everything a user can mistype is refused here, before jax is imported."""
 
-import ast
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -20,9 +20,10 @@ from jaxrl.executors import ray_cluster
 from jaxrl.executors.execute import execute, rehearse
 from jaxrl.executors.hosts import HEARTBEAT, wanted
 from jaxrl.executors.signals import ended_by, guard, listening
+from jaxrl.flags import Whole, check_flags, kind_of, pairs_flag, read_pairs
 from jaxrl.intrinsic.expression import parse
 from jaxrl.signatures import installed
-from jaxrl.spec.fields import CONFIG, Field, agent_fields
+from jaxrl.spec.fields import CONFIG, agent_fields
 from jaxrl.spec.spec import load_toml, spec
 from jaxrl.spec.tables import MAX_SEED, parse_seeds
 
@@ -37,6 +38,9 @@ ADDRESS = "auto, or HOST:PORT, of the Ray cluster; by default one is started on 
 WORKER_CPUS = "of a Ray task; by default all of a machine's, or one beside its GPUs"
 DRY_RUN = "say what the run would take, in lanes, steps, memory and time, and run nothing"
 WORKER_GPUS = "of a Ray task; by default one if the cluster has any"
+ALLOW = "code, package.module:name, that the results may name and have run; by default jaxrl's own alone"
+Allowed = Annotated[tuple[str, ...], tyro.conf.arg(help=ALLOW, metavar="REF ...")]
+SEEDS = "a count, start:stop, or a list, as in 1,5,7"
 READER_LEFT = 141  # 128 + SIGPIPE
 
 
@@ -45,15 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         guard()
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if os.getcwd() not in sys.path:  # a user's own package usually lies where the command is called
-        sys.path.insert(0, os.getcwd())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code instead
+            stream.reconfigure(errors="backslashreplace")
     try:
         if arguments == ["--version"]:
             print(f"jaxrl {installed(('jaxrl',))['jaxrl'] or '(not installed)'}")
             return 0
+        train_flags = train_command(_agent_named_in(arguments))
+        if arguments[:1] == ["train"]:
+            check_flags(arguments, [field.name for field in dataclasses.fields(train_flags)])
         command = tyro.extras.subcommand_cli_from_dict(
             {
-                "train": train_command(_agent_named_in(arguments)),
+                "train": train_flags,
                 "sweep": sweep,
                 "evaluate": evaluate,
                 "report": report,
@@ -89,25 +97,25 @@ def train_command(agent: str) -> type:
     """The dataclass behind `jaxrl train`: a flag for every field of a run with this agent."""
     flags: list[tuple[str, Any, Any]] = [
         ("out", Annotated[Path, tyro.conf.arg(help="directory of the results")], Path("results/train")),
-        ("seeds", Annotated[str, tyro.conf.arg(help="a count, or start:stop")], "1"),
-        ("at_once", Annotated[int | None, tyro.conf.arg(help=AT_ONCE)], None),
+        ("seeds", Annotated[str, tyro.conf.arg(help=SEEDS)], "1"),
+        ("at_once", Annotated[Whole | None, tyro.conf.arg(help=AT_ONCE)], None),
         ("track", Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")], ()),
         ("hosts", Annotated[str | None, tyro.conf.arg(help=HOSTS)], None),
         ("coordinator", Annotated[str | None, tyro.conf.arg(help=COORDINATOR)], None),
-        ("process", Annotated[int | None, tyro.conf.arg(help=PROCESS)], None),
-        ("heartbeat", Annotated[int, tyro.conf.arg(help=SILENCE)], HEARTBEAT),
+        ("process", Annotated[Whole | None, tyro.conf.arg(help=PROCESS)], None),
+        ("heartbeat", Annotated[Whole, tyro.conf.arg(help=SILENCE)], HEARTBEAT),
         ("executor", Annotated[Literal["here", "ray"], tyro.conf.arg(help=EXECUTOR)], "here"),
         ("address", Annotated[str | None, tyro.conf.arg(help=ADDRESS)], None),
-        ("worker_cpus", Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)], None),
-        ("worker_gpus", Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)], None),
+        ("worker_cpus", Annotated[Whole | None, tyro.conf.arg(help=WORKER_CPUS)], None),
+        ("worker_gpus", Annotated[Whole | None, tyro.conf.arg(help=WORKER_GPUS)], None),
         ("dry_run", Annotated[bool, tyro.conf.arg(help=DRY_RUN)], False),
-        ("set", _pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
+        ("set", pairs_flag("parameters of bonuses and any other field, as in rnd.lr=1e-3"), ()),
     ]
     for name, field in {**agent_fields(agent, {}), **CONFIG}.items():
         if name == "env_args":
-            flags.append((name, _pairs_flag(field.help), ()))
+            flags.append((name, pairs_flag(field.help), ()))
         else:
-            flags.append((name, Annotated[_type(field), tyro.conf.arg(help=field.help)], field.default))
+            flags.append((name, Annotated[kind_of(field), tyro.conf.arg(help=field.help)], field.default))
     made = dataclasses.make_dataclass(
         "Train", [(n, kind, dataclasses.field(default=value)) for n, kind, value in flags]
     )
@@ -117,11 +125,11 @@ def train_command(agent: str) -> type:
 
 def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
-    out, seeds, given = fields.pop("out"), fields.pop("seeds"), _pairs("set", fields.pop("set"))
+    out, seeds, given = fields.pop("out"), fields.pop("seeds"), read_pairs("set", fields.pop("set"))
     at_once, track, dry_run = fields.pop("at_once"), fields.pop("track"), fields.pop("dry_run")
     place = wanted(*(fields.pop(flag) for flag in ("hosts", "coordinator", "process", "heartbeat")))
     on_ray = ray_cluster.wanted(*(fields.pop(key) for key in ("executor", "address", "worker_cpus", "worker_gpus")))
-    fields["env_args"] = _pairs("env-args", fields.pop("env_args"))
+    fields["env_args"] = read_pairs("env-args", fields.pop("env_args"))
     made = spec(name="train", seeds=seeds, **{**fields, **given})
     if dry_run:
         return rehearse(made, out, at_once)
@@ -131,16 +139,16 @@ def train(flags: Any) -> int:
 def sweep(
     file: tyro.conf.Positional[Path],
     out: Path | None = None,
-    at_once: int | None = None,
+    at_once: Whole | None = None,
     track: Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")] = (),
     hosts: Annotated[str | None, tyro.conf.arg(help=HOSTS)] = None,
     coordinator: Annotated[str | None, tyro.conf.arg(help=COORDINATOR)] = None,
-    process: Annotated[int | None, tyro.conf.arg(help=PROCESS)] = None,
-    heartbeat: Annotated[int, tyro.conf.arg(help=SILENCE)] = HEARTBEAT,
+    process: Annotated[Whole | None, tyro.conf.arg(help=PROCESS)] = None,
+    heartbeat: Annotated[Whole, tyro.conf.arg(help=SILENCE)] = HEARTBEAT,
     executor: Annotated[Literal["here", "ray"], tyro.conf.arg(help=EXECUTOR)] = "here",
     address: Annotated[str | None, tyro.conf.arg(help=ADDRESS)] = None,
-    worker_cpus: Annotated[int | None, tyro.conf.arg(help=WORKER_CPUS)] = None,
-    worker_gpus: Annotated[int | None, tyro.conf.arg(help=WORKER_GPUS)] = None,
+    worker_cpus: Annotated[Whole | None, tyro.conf.arg(help=WORKER_CPUS)] = None,
+    worker_gpus: Annotated[Whole | None, tyro.conf.arg(help=WORKER_GPUS)] = None,
     dry_run: Annotated[bool, tyro.conf.arg(help=DRY_RUN)] = False,
 ) -> int:
     """Run every lane of a TOML spec that is not committed yet.
@@ -158,7 +166,12 @@ def sweep(
     return execute(made, out or Path("results") / made.name, at_once, track, place, on_ray)
 
 
-def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: int = 0) -> int:
+def evaluate(
+    directory: tyro.conf.Positional[Path],
+    episodes: Whole = 128,
+    seed: Whole = 0,
+    allow: Allowed = (),
+) -> int:
     """Evaluate the final policy of every lane on fresh episodes.
 
     Args:
@@ -167,14 +180,11 @@ def evaluate(directory: tyro.conf.Positional[Path], episodes: int = 128, seed: i
         seed: chooses the episodes.
     """
     _existing(directory)
-    if episodes < 1:
-        raise UserError(f"episodes = {episodes}: must be at least 1")
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed = {seed}: must be in [0, {MAX_SEED}]")
+    _check_episodes(episodes, seed)
     prepare_jax(os.environ)
     from jaxrl.sweep.policy import evaluate as evaluate_lanes
 
-    print(evaluate_lanes(directory, episodes=episodes, seed=seed).to_string(index=False))
+    print(evaluate_lanes(directory, episodes=episodes, seed=seed, allow=allow).to_string(index=False))
     return 0
 
 
@@ -206,14 +216,18 @@ def calibrate(
     Args:
         bonuses: expressions, as in train --bonus; by default every bonus of the catalogue.
         out: directory of the table, calibration.csv and .md, and the figure, calibration.png.
-        seeds: a count, or start:stop.
+        seeds: a count, start:stop, or a list, as in 1,5,7.
         torso: what looks at the picture of the grid; conv takes half as long again as mlp on a CPU.
     """
     walks = parse_seeds(seeds)
     for bonus in bonuses:
         parse(bonus)
-    disk.check_writable(out)
     prepare_jax(os.environ)
+    with disk.place(out):
+        return _calibrate(bonuses, walks, out, torso)
+
+
+def _calibrate(bonuses: Sequence[str], walks: Sequence[int], out: Path, torso: Literal["mlp", "conv"]) -> int:
     from jaxrl import calibrate as calibration
 
     chosen = list(bonuses) or calibration.default_bonuses()
@@ -259,20 +273,21 @@ def reproduce(
         raise UserError("reproduce: --record keeps what was measured, and at the scale smoke nothing is")
     if claim:
         catalogue.path(claim)
-    disk.check_writable(out)
     prepare_jax(os.environ)
-    from jaxrl.reproduce import command
+    with disk.place(out):
+        from jaxrl.reproduce import command
 
-    return command.every(scale, out, record) if all else command.one(claim, scale, out, record)
+        return command.every(scale, out, record) if all else command.one(claim, scale, out, record)
 
 
 def watch(
     directory: tyro.conf.Positional[Path],
     lane: str,
     out: Path | None = None,
-    episodes: int = 64,
-    seed: int = 0,
+    episodes: Whole = 64,
+    seed: Whole = 0,
     greedy: bool = False,
+    allow: Allowed = (),
 ) -> int:
     """Draw what a stored policy does: a GIF of one episode and a map of the states that many episodes visit.
 
@@ -285,19 +300,22 @@ def watch(
         greedy: take the likeliest action instead of a sampled one.
     """
     _existing(directory)
-    if episodes < 1:
-        raise UserError(f"episodes = {episodes}: must be at least 1")
+    _check_episodes(episodes, seed)
     prepare_jax(os.environ)
     from jaxrl.sweep.watch import watch as watch_lane
 
-    seen = watch_lane(directory, lane, out or directory / "watch", episodes=episodes, seed=seed, greedy=greedy)
+    pictures = out or directory / "watch"
+    with disk.place(pictures):
+        seen = watch_lane(directory, lane, pictures, episodes=episodes, seed=seed, greedy=greedy, allow=allow)
     print(f"{seen.episode or 'no picture: the environment cannot draw itself'}", end=": ")
     print(f"{seen.steps} steps, return {seen.episode_return:.3g}")
     print(seen.visits or "no map: the environment does not name its states")
     return 0
 
 
-def export(directory: tyro.conf.Positional[Path], lane: str, out: Path | None = None) -> int:
+def export(
+    directory: tyro.conf.Positional[Path], lane: str, out: Path | None = None, allow: Allowed = ()
+) -> int:
     """Write a stored policy as plain JAX: its weights, and ten lines that act with them and need jaxrl no more.
 
     Args:
@@ -309,11 +327,16 @@ def export(directory: tyro.conf.Positional[Path], lane: str, out: Path | None = 
     prepare_jax(os.environ)
     from jaxrl.sweep.exported import export as export_policy
 
-    print(export_policy(directory, lane, out))
+    print(export_policy(directory, lane, out, allow=allow))
     return 0
 
 
-def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False) -> int:
+def replay(
+    directory: tyro.conf.Positional[Path],
+    lane: str,
+    debug: bool = False,
+    allow: Allowed = (),
+) -> int:
     """Run one lane again, alone, to its first bad iteration.
 
     Args:
@@ -324,7 +347,7 @@ def replay(directory: tyro.conf.Positional[Path], lane: str, debug: bool = False
     _existing(directory)
     from jaxrl.sweep.replay import replay as replay_lane
 
-    print(replay_lane(directory, lane, debug=debug), end="")
+    print(replay_lane(directory, lane, debug=debug, allow=allow), end="")
     return 0
 
 
@@ -369,8 +392,8 @@ def launch(
     out: str,
     claim: str | None = None,
     name: str | None = None,
-    hosts: int | None = None,
-    gpus: int = 0,
+    hosts: Whole | None = None,
+    gpus: Whole = 0,
     tpu_accelerator: str | None = None,
     tpu_topology: str | None = None,
 ) -> int:
@@ -414,35 +437,13 @@ def _agent_named_in(arguments: Sequence[str]) -> str:
     return CONFIG["agent"].default
 
 
-def _type(field: Field) -> Any:
-    if field.choices:
-        return Literal[field.choices]
-    if isinstance(field.default, tuple):
-        return tuple[type(field.default[0]) if field.default else str, ...]  # type: ignore[misc]
-    kind = str if field.default is None else float if field.traced else type(field.default)
-    return kind | None if field.optional else kind
-
-
-def _pairs_flag(help: str) -> Any:
-    described = tyro.conf.arg(help=help, metavar="NAME=VALUE ...")
-    return Annotated[tuple[tuple[str, ...], ...], described, tyro.conf.UseAppendAction]
-
-
-def _pairs(flag: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in (pair for group in groups for pair in group):
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--{flag} {pair!r}: expected NAME=VALUE")
-        try:
-            found[name] = (
-                {"true": True, "false": False}.get(text) if text in ("true", "false") else ast.literal_eval(text)
-            )
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found
+def _check_episodes(episodes: int, seed: int) -> None:
+    if episodes < 1:
+        raise UserError(f"episodes = {episodes}: must be at least 1")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed = {seed}: must be in [0, {MAX_SEED}]")
 
 
 def _existing(directory: Path) -> None:
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # unlike the path's own method, False for what cannot be a name
         raise UserError(f"there is no results directory {str(directory)!r}")

@@ -1,7 +1,9 @@
 """The disk: where results may go, and files that are on it when a function returns, before they get their name."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxrl.errors import UserError
@@ -30,12 +32,24 @@ def refusal(path: Path, error: OSError) -> str:
     return f"{error.strerror or error} ({shutil.disk_usage(existing).free} bytes free)"
 
 
-def check_writable(out: Path) -> None:
-    """Make a directory of results; raises UserError where nothing can be written in it."""
+@contextlib.contextmanager
+def place(out: Path) -> Iterator[None]:
+    """A directory of results for the time of a command, which leaves none behind that nothing came into.
+
+    Raises UserError where nothing can be written in it.
+    """
     probe = out / f".writable-{os.getpid()}"
+    absent = [folder for folder in (out, *out.parents) if not os.path.lexists(folder)]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"out = {str(out)!r} cannot be written: {error.strerror}") from None
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except (OSError, ValueError) as error:  # the latter: a NUL in the name
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"out = {str(out)!r} cannot be written: {why}") from None
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # the first that is not empty keeps those around it
+            for folder in absent:
+                folder.rmdir()

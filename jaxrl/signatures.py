@@ -11,24 +11,23 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import inspect
 import io
 import math
-import os
 import textwrap
 import tokenize
 import types
 from collections.abc import Callable, Mapping
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl.errors import UserError, unknown
+from jaxrl.errors import UserError, quoted
+from jaxrl.references import absolute, check_bound, locate, parsed, split
 
 PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT_ON_NUMBERS = (
-    *("cli.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py", "doctor.py"),
+    *("cli.py", "flags.py", "display.py", "listing.py", "devices.py", "__main__.py", "metrics.py", "errors.py"),
+    "doctor.py",
     *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "envs/gymnax_pictures.py"),
     *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
@@ -66,16 +65,9 @@ def signature(factory: str | Callable) -> Signature:
 
 def summary(reference: str) -> str:
     """The docstring of the function behind a reference, whose module is not executed; "" where there is none."""
-    module, name = _split(reference)
-    found = [node for node in _parsed(_locate(module)).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    module, name = split(reference)
+    found = [node for node in parsed(locate(module)).body if isinstance(node, ast.FunctionDef) and node.name == name]
     return (ast.get_docstring(found[0]) or "") if found else ""
-
-
-def check_reference(reference: str) -> None:
-    """Raises UserError unless the module of ``"package.module:name"`` exists and binds the name."""
-    module, name = _split(reference)
-    if name not in (bound := _bound_names(_parsed(_locate(module)))):
-        raise unknown(f"{module} name", name, bound)
 
 
 def source_fingerprint(source: str | Callable) -> str:
@@ -92,9 +84,9 @@ def source_fingerprint(source: str | Callable) -> str:
             return hashlib.sha256(_code(ast.parse(_source_of(source))).encode()).hexdigest()
         source = reference
     digest = hashlib.sha256()
-    modules, packages = _with_local_imports(_split(source)[0])
+    modules, packages = _with_local_imports(split(source)[0])
     for module, path in sorted(modules.items()):
-        digest.update(f"{module}\n{_code(_parsed(path))}\n".encode())
+        digest.update(f"{module}\n{_code(parsed(path))}\n".encode())
     providers = _distributions()
     names = sorted({name for top in packages for name in providers.get(top, ())})
     for name, version in installed(tuple(names)).items():
@@ -114,7 +106,7 @@ def code_fingerprint() -> str:
     for path in sorted(PACKAGE.rglob("*.py")):
         relative = path.relative_to(PACKAGE)
         if not {relative.parts[0], relative.as_posix()} & {*WITHOUT_EFFECT_ON_NUMBERS}:
-            digest.update(f"{relative.as_posix()}\n{_code(_parsed(path))}\n".encode())
+            digest.update(f"{relative.as_posix()}\n{_code(parsed(path))}\n".encode())
     for name, version in installed(NUMERIC_DEPENDENCIES).items():
         digest.update(f"{name}=={version}\n".encode())
     return digest.hexdigest()
@@ -122,7 +114,7 @@ def code_fingerprint() -> str:
 
 def file_fingerprint(path: Path) -> str:
     """SHA-256 of the code of one module's file: hex string."""
-    return hashlib.sha256(_code(_parsed(path)).encode()).hexdigest()
+    return hashlib.sha256(_code(parsed(path)).encode()).hexdigest()
 
 
 def installed(names: tuple[str, ...]) -> dict[str, str | None]:
@@ -139,7 +131,7 @@ def installed(names: tuple[str, ...]) -> dict[str, str | None]:
 def coerce(name: str, value: Any, default: Any) -> Any:
     """`value` in the type of `default`; raises UserError when it has no such meaning."""
     fault = UserError(
-        f"{name} = {value!r}: expected {_KINDS.get(type(default), 'a value')}, as its default {default!r} is"
+        f"{name} = {quoted(value)}: expected {_KINDS.get(type(default), 'a value')}, as its default {default!r} is"
     )
     if isinstance(default, bool):
         if not isinstance(value, bool):
@@ -180,75 +172,19 @@ def identity(thing: Any) -> str:
     return f"{thing.__module__}:{thing.__name__}"
 
 
-def _split(reference: str) -> tuple[str, str]:
-    module, colon, name = reference.partition(":")
-    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise UserError(f"reference {reference!r} is not of the form 'package.module:name'")
-    return module, name
-
-
-def _locate(module: str) -> Path:
-    """The file of a module, found without executing any package on the way."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:  # already imported and without a spec, as `__main__` is
-        spec = None
-    spec = spec or PathFinder.find_spec(top, [os.getcwd()])
-    name = top
-    for part in rest:
-        name = f"{name}.{part}"
-        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise UserError(f"there is no Python source for module {module!r} on sys.path or in the current directory")
-    return Path(spec.origin)
-
-
-def _parsed(path: Path) -> ast.Module:
-    return _parsed_version(path, path.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed_version(path: Path, mtime_ns: int) -> ast.Module:
-    try:
-        return ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
-
-
-def _bound_names(tree: ast.Module) -> set[str]:
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names.update(target.id for target in targets if isinstance(target, ast.Name))
-    return names
-
-
 def _of_reference(reference: str) -> Signature:
-    check_reference(reference)
-    module, name = _split(reference)
-    path = _locate(module)
-    tree = _parsed(path)
+    check_bound(reference)
+    module, name = split(reference)
+    path = locate(module)
+    tree = parsed(path)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _of_definition(reference, node, tree, path)
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return _of_reference(f"{_absolute(node, module, path)}:{alias.name}")
+                    return _of_reference(f"{absolute(node, module, path)}:{alias.name}")
     raise UserError(f"{reference!r} is not defined by `def`: a factory is a plain function")
-
-
-def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """The full name of the module that a `from ... import` reads."""
-    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    parent = package[: len(package) - node.level + 1] if node.level else []
-    return ".".join([*parent, *([node.module] if node.module else [])])
 
 
 def _of_definition(reference: str, node: ast.FunctionDef, tree: ast.Module, path: Path) -> Signature:
@@ -341,14 +277,14 @@ def _with_local_imports(module: str) -> tuple[dict[str, Path], set[str]]:
     line, unless the module is inside one.
     """
     top = module.split(".")[0]
-    root = _locate(module).parents[module.count(".") + (_locate(module).name == "__init__.py")]
+    root = locate(module).parents[module.count(".") + (locate(module).name == "__init__.py")]
     found: dict[str, Path] = {}
     packages: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         try:
-            path = _locate(name)
+            path = locate(name)
         except UserError:  # the name of a function, a built-in or compiled module
             packages.add(name.split(".")[0])
             continue
@@ -359,11 +295,11 @@ def _with_local_imports(module: str) -> tuple[dict[str, Path], set[str]]:
             packages.add(name.split(".")[0])
             continue
         found[name] = path
-        for node in ast.walk(_parsed(path)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 waiting.extend(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                origin = _absolute(node, name, path)
+                origin = absolute(node, name, path)
                 waiting.extend([origin, *(f"{origin}.{alias.name}" for alias in node.names)])
     return found, packages
 

@@ -16,9 +16,12 @@ from jaxrl.devices import prepare_jax
 
 ROOT = Path(jaxrl.errors.__file__).parents[1]
 IDEAS = """
+from jaxrl.types import IntrinsicReward
 raise RuntimeError("validation must not execute this")
-def surprise(scale=1.0): ...
-class Maze: ...
+def surprise(scale=1.0) -> IntrinsicReward: ...
+class Maze:
+    def reset(self, key, params): ...
+    def step(self, key, state, action, params): ...
 """
 # Runs the command and says, on the last line of stderr, which slow packages it imported.
 WRAPPER = """
@@ -63,7 +66,25 @@ def shell(*arguments):
         (["train", "--bonus", "rnd(lrr=1) * e3b + ideas:surprise"], "unknown rnd parameter 'lrr': did you mean 'lr'?"),
         (["train", "--bonus", "rnd", "--set", "rnd.lrr=1"], "unknown field 'rnd.lrr': did you mean 'rnd.lr'?"),
         (["train", "--agent", "pppo"], "unknown agent 'pppo': did you mean 'ppo'?"),
-        (["train", "--bonsu", "rnd"], "--bonus"),
+        (["train", "--bonsu", "rnd"], "unknown flag '--bonsu': did you mean '--bonus'?"),
+        (["train", "--learning-rate=1"], "unknown flag '--learning-rate': did you mean '--lr'?"),
+        (["train", "--n_envs", "1"], "unknown flag '--n-envs': did you mean '--num-envs'?"),
+        (["train", "--rnd.lr", "1"], "--rnd.lr: a parameter of a bonus or a trainer is set by --set"),
+        (["train", "--steps", "1e1"], "steps = 10: must be at least"),
+        (["train", "--hidden", "1e1", "2", "--at-once", "0e0"], "at_once = 0: must be at least 1"),
+        (["train", "--steps", "1.5"], "1.5 is not a whole number"),
+        (["train", "--steps", "inf"], "inf is not a whole number"),
+        (["train", "--steps", "many"], "'many'"),
+        (["train", "--seeds", "1,x"], "seeds = '1,x': expected a count, 'start:stop' or a list"),
+        (["train", "--env", "subprocess:Popen"], "its class has no reset and no step"),
+        (["train", "--set", "agent=subprocess:run"], "annotate the function with -> Agent"),
+        (["train", "--set", "lr=" + "-" * 10_000], "expected a finite number"),
+        (["train", "--out", "/proc/nothing"], "out = '/proc/nothing' cannot be written"),
+        (["calibrate", "rnd", "--out", "/proc/nothing"], "out = '/proc/nothing' cannot be written"),
+        (["sweep", "escape.toml"], "name = '../escape': expected a plain name for a directory"),
+        (["watch", ".", "--lane", "a", "--seed", "1e15"], "seed = 1000000000000000: must be in [0, 4294967295]"),
+        (["evaluate", ".", "--seed", "-1"], "seed = -1: must be in [0, 4294967295]"),
+        (["report", "x" * 5000], "no results directory"),
         (["train", "--lr", "abc"], "--lr"),
         (["train", "--discount", "2"], "discount = 2.0: must be in [0, 1]"),
         (["train", "--out", "ideas.py"], "'ideas.py' cannot be written"),
@@ -74,6 +95,7 @@ def shell(*arguments):
 )
 def test_a_mistake_ends_with_code_2_and_without_jax(tmp_path, arguments, sentence):
     (tmp_path / "spec.toml").write_text("[fixed]\nbonsu = 'rnd'\n")
+    (tmp_path / "escape.toml").write_text("name = '../escape'\n")
     code, printed, imported = shell(*arguments)
     assert (code, imported) == (2, "[]")
     assert sentence in printed and "Traceback" not in printed
@@ -104,6 +126,24 @@ def test_help_and_lists_come_without_jax(arguments):
     assert {"--help": "replay", "train": "--num-envs", "list": "DeepSea-bsuite" if "envs" in arguments else "e3b"}[
         arguments[0]
     ] in printed
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list", "envs", "Deep"], ["list", "bonuses"]])
+def test_a_terminal_without_the_characters_is_no_traceback(monkeypatch, arguments):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, printed, _ = shell(*arguments)
+    assert code == 0 and printed.isascii() and "Traceback" not in printed and len(printed) > 200
+
+
+@pytest.mark.parametrize("out", ["made", "made/deeper/still"])
+def test_what_is_refused_while_it_is_built_leaves_nothing_behind(tmp_path, capsys, out):
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["train", "--env-args", "size=large", "--out", out]) == 2
+    assert "cannot be made with size='large'" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "made").mkdir()
+    assert cli.main(["train", "--env-args", "size=large", "--out", "made"]) == 2
+    assert (tmp_path / "made").is_dir()  # it was there before
 
 
 def fake_run(monkeypatch, run):

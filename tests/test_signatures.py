@@ -6,7 +6,8 @@ import math
 import pytest
 
 from jaxrl.errors import UserError
-from jaxrl.signatures import check_reference, code_fingerprint, coerce, identity, signature, source_fingerprint
+from jaxrl.references import check_bound
+from jaxrl.signatures import code_fingerprint, coerce, identity, signature, source_fingerprint
 
 IDEAS = '''
 """Surprise. Smith 2020.
@@ -101,10 +102,10 @@ def test_a_wrong_reference_is_a_sentence(package, reference, sentence):
 
 
 def test_a_reference_may_name_a_class_or_an_instance(package):
-    check_reference("my_pkg.ideas:Maze")
-    check_reference("my_pkg.ideas:small")
+    check_bound("my_pkg.ideas:Maze")
+    check_bound("my_pkg.ideas:small")
     with pytest.raises(UserError, match="did you mean 'Maze'"):
-        check_reference("my_pkg.ideas:Mase")
+        check_bound("my_pkg.ideas:Mase")
 
 
 def test_fingerprint_is_blind_to_comments_and_docstrings_and_sees_code(package):

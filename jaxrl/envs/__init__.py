@@ -1,12 +1,10 @@
 """Environments by name, by reference, or from Python: ``make``. Names are known here without importing jax."""
 
 import importlib
-import os
-import re
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxrl import references
 from jaxrl.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ _LAZY = {
     "check_env": "jaxrl.envs.check",
     "to_gymnasium": "jaxrl.envs.gymnasium_env",
 }
-_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def names() -> dict[str, str]:
@@ -37,7 +34,7 @@ def names() -> dict[str, str]:
 def check_name(env: str) -> None:
     """Raise UserError for a name that ``make`` would refuse; a reference is checked for its form only, not imported."""
     if ":" in env:
-        if not _REFERENCE.fullmatch(env):
+        if not references.FORM.fullmatch(env):
             raise UserError(f"environment reference {env!r} must read package.module:Name, as in my_pkg.worlds:Maze")
     elif env not in names():
         from jaxrl.envs.catalogue import UNSOLVABLE, why_not
@@ -58,7 +55,7 @@ def make(env: Any, *, wrap: Sequence[str] = (), **kwargs: Any) -> "Task":
         check_name(env)
         if ":" not in env:
             return _registered(env, kwargs)
-        name, env = env, _imported(env)
+        name, env = env, references.load("environment", env)
     else:
         name = getattr(env, "__name__", type(env).__name__)
     return importlib.import_module("jaxrl.envs.construct").construct(name, env, kwargs)
@@ -76,26 +73,6 @@ def _registered(name: str, kwargs: dict[str, Any]) -> "Task":
         raise UserError(
             f"environment {name!r} needs the package {error.name!r}, which is not installed here: {source.cure}"
         ) from error
-
-
-def _imported(reference: str) -> Any:
-    module_name, _, attribute = reference.partition(":")
-    # A console script does not search the directory it is called from, where a user's own module usually lies.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        found = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"environment {reference!r}: the module {error.name!r} cannot be found, neither installed nor in the "
-            f"current directory {os.getcwd()}"
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            public = [name for name in vars(found) if not name.startswith("_")]
-            raise unknown(f"name in module {module_name}", part, public)
-        found = getattr(found, part)
-    return found
 
 
 def __getattr__(name: str) -> Any:

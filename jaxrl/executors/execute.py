@@ -40,7 +40,6 @@ def execute(
         tune.check_installed()
         if place:
             raise UserError("a study of [optuna] is run by one process: leave --hosts out")
-    disk.check_writable(out)
     if on_ray is None:  # else every worker does, for its own machine
         prepare_jax(os.environ)
     # Only from here on is jax imported.
@@ -59,7 +58,7 @@ def execute(
         print("run the same command again to go on", flush=True)
 
     number = 0  # of the signal that ended it
-    with listening(unwind=bool(track or on_ray)) as wish:
+    with disk.place(out), listening(unwind=bool(track or on_ray)) as wish:
         wish.words = words
         wish.farewells += [functools.partial(leave, out), lambda: show({"kind": "end"})]
         try:

@@ -72,7 +72,7 @@ def run(
         chunks = cut(groups, committed, size, MAX_CHUNK_LANES)
         text = f"{len(chunks)} chunks on Ray, {size.slots} at a time with {size.cpus} CPUs and {size.gpus} GPUs each"
         on_event({"kind": "note", "text": text})
-        here = home(spec.objects)
+        here = home(spec.objects, {name for lane in everything for name in lane.sources if ":" in name})
         errands = [Errand(chunk.id, _ids(chunk), out, mark, at_once, size.cpus, here) for chunk in chunks]
         number = {lane.id: n for n, group in enumerate(waiting, 1) for lane in group}
         steps = [len(chunk.lanes) * steps_of(chunk.program) for chunk in chunks]

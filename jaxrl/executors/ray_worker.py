@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxrl.errors import UserError
+from jaxrl.references import is_only_here
 from jaxrl.sweep.claims import FOLDER
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ def _run(
     return summary
 
 
-def home(objects: Mapping[str, Callable]) -> Home:
-    """Where code is found in this process; a notebook's exists nowhere else."""
+def home(objects: Mapping[str, Callable], named: Collection[str] = ()) -> Home:
+    """Where code is found in this process, that of the references `named` too; a notebook's exists nowhere else."""
     files = {inspect.getsourcefile(thing) for thing in objects.values()}
     sources = {file: linecache.getlines(file) for file in files if file}
-    return Home(tuple(map(os.path.abspath, sys.path)), getattr(sys.modules["__main__"], "__file__", None), sources)
+    paths = [*sys.path, *([""] if any(map(is_only_here, named)) else [])]
+    return Home(tuple(map(os.path.abspath, paths)), getattr(sys.modules["__main__"], "__file__", None), sources)
 
 
 def settle(home: Home) -> None:

@@ -11,12 +11,12 @@ under the same rules.
 """
 
 import ast
-import importlib
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxrl import references
 from jaxrl.errors import UserError, unknown
 from jaxrl.float32 import as_float32, check_range
 from jaxrl.intrinsic import CATALOGUE, LEAST_PARTS
@@ -129,19 +129,12 @@ def build(tree: Tree, values: Mapping[str, Any], objects: Mapping[str, Callable]
         if f"{tree.name}.{name}" in values:
             keywords[name] = values[f"{tree.name}.{name}"]
     children = [build(child, values, objects, **supplied) for child in tree.children]
-    factory = _factory(tree.reference, objects)
+    factory = references.load("bonus", tree.reference, objects)
     return made(f"bonus {tree.name!r}", IntrinsicReward, factory, *children, **{**keywords, **tree.keywords})
 
 
 def _signature(reference: str, objects: Mapping[str, Callable] | None) -> Signature:
     return signature((objects or {}).get(reference, reference))
-
-
-def _factory(reference: str, objects: Mapping[str, Callable] | None) -> Callable:
-    if objects and reference in objects:
-        return objects[reference]
-    module, name = reference.split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _read(
@@ -245,7 +238,10 @@ class _Reader(NamedTuple):
 
     def reference(self, name: ast.Name) -> str:
         if name.col_offset in self.references:
-            return self.references[name.col_offset]
+            reference = self.references[name.col_offset]
+            if reference not in {*self.objects, *self.catalogue.values()}:
+                references.check(self.kind, reference)
+            return reference
         own = {reference.partition(":")[2]: reference for reference in self.objects}
         if name.id not in {**self.catalogue, **own}:
             raise unknown(self.kind, name.id, {**self.catalogue, **own})

@@ -4,7 +4,6 @@ Coefficients are chosen on pilot seeds, from 0, and judged on fresh ones, from 1
 """
 
 import functools
-import importlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from jaxrl import references
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.expression import parse, terms
 from jaxrl.results.query import FINAL, lanes, sql
@@ -148,7 +148,7 @@ class Lab:
         # A column that does not vary is fixed, so that a structural field may be among them.
         fixed = {key: values[0] for key, values in columns.items() if len(set(map(repr, values))) == 1}
         columns = {key: values for key, values in columns.items() if key not in fixed}
-        made = spec(name=what, seeds=list(seeds), zip=columns, **{**fields, **fixed})
+        made = spec(seeds=list(seeds), zip=columns, **{**fields, **fixed})
         clock = time.monotonic()
         self.on_event({"kind": "note", "text": f"{what}: {len(seeds)} seeds x {len(points)}"})
         if self.execute(made, self.out, stop=self.stop, on_event=self.on_event).stopped:
@@ -197,8 +197,7 @@ def import_code(program: Mapping[str, Any], objects: Mapping[str, Callable]) -> 
     """Import all that a program runs, also if an earlier sitting trained it: records name what is imported."""
     build(program, objects)
     for call in terms(parse(program["bonus"], objects)):
-        if call.reference not in objects:
-            importlib.import_module(call.reference.partition(":")[0])
+        references.load("bonus", call.reference, objects)
 
 
 def _of_bonus(field: str) -> bool:

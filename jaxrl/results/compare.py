@@ -145,7 +145,7 @@ def _interval(axis, row: int, value: float, low: float, high: float, colour: str
 
 def _rows(axis, labels: list[str]) -> None:
     """Labels down the left side, the first at the top."""
-    axis.set_yticks(range(len(labels)), labels)
+    axis.set_yticks(range(len(labels)), list(map(frame.literal, labels)))
     axis.set_ylim(len(labels) - 0.4, -0.6)
 
 

@@ -5,12 +5,15 @@ Colours are Okabe and Ito's, told apart by colour-blind readers.
 
 import itertools
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from matplotlib.axis import Tick
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from jaxrl.errors import UserError, unknown
 from jaxrl.results.query import swept_names
@@ -120,7 +123,7 @@ def label_axes(on: Sheet, x: str | None, y: str) -> None:
 def ticks(axis, labels: list[str]) -> None:
     """Labels at 0, 1, ... below an axis, turned where they would run into each other."""
     turned = {"rotation": 30, "ha": "right"} if sum(map(len, labels)) + 2 * len(labels) > LONG else {}
-    axis.set_xticks(range(len(labels)), labels, **turned)
+    axis.set_xticks(range(len(labels)), list(map(literal, labels)), **turned)
 
 
 def style(number: int) -> dict:
@@ -141,9 +144,23 @@ def legend(on: Sheet, handles: list, title: str, labels: list[str]) -> None:
         )
 
 
+def literal(text: str) -> str:
+    """Text in which matplotlib finds no formula, whatever a user's names hold."""
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
+def _as_written(artist) -> None:
+    """No text of the artist is a formula but the labels of ticks, which on a scale of powers are."""
+    ticks = {id(text) for tick in artist.findobj(Tick) for text in (tick.label1, tick.label2)}
+    for text in artist.findobj(Text):
+        if id(text) not in ticks:
+            text.set_parse_math(False)
+
+
 def signed(on: Sheet, dataset: xr.Dataset) -> Figure:
     """The figure, with a note in its corner of what it was made from."""
     if on.given:
+        _as_written(on.axes[0])
         return on.figure
     seeds, diverged = dataset["seed"].values, len(dataset.attrs["diverged"].split())
     codes = np.atleast_1d(dataset["code"] if "code" in dataset.coords else dataset.attrs["code"]).tolist()
@@ -160,6 +177,7 @@ def signed(on: Sheet, dataset: xr.Dataset) -> Figure:
     y = 0.2 * NOTE_HEIGHT / on.figure.get_figheight()
     note = " · ".join(filter(None, parts))
     on.figure.text(0.99, y, note, ha="right", va="bottom", fontsize=6.5, color="0.4")
+    _as_written(on.figure)
     return on.figure
 
 

@@ -71,7 +71,7 @@ def _curves_of_points(dataset: xr.Dataset, metric: str, hue: str, rng, level: fl
         _line(axis, lines, metric, rng, level, style, with_band=dataset.sizes["point"] <= MAX_BANDS)
     frame.label_axes(on, "environment steps", frame.units(dataset, metric))
     if scale:
-        on.figure.colorbar(scale, ax=axis, label=hue)
+        on.figure.colorbar(scale, ax=axis, label=frame.literal(hue))
     else:
         handles = [Line2D([], [], lw=1.8, **frame.style(number)) for number in range(len(kinds))]
         frame.legend(on, handles, hue, kinds)
@@ -162,7 +162,7 @@ def coefficient_heatmap(
             written = "-" if np.isnan(value) else f"{value:.3g}"
             axis.text(column, row, written, ha="center", va="center", color="white" if dark else "black", fontsize=9)
         frame.ticks(axis, [shown(value) for value in dataset[x].values])
-        axis.set_yticks(range(dataset.sizes[y]), [shown(value) for value in dataset[y].values])
+        axis.set_yticks(range(dataset.sizes[y]), [frame.literal(shown(value)) for value in dataset[y].values])
         axis.grid(False)
         axis.set_title(frame.label(dataset, panel), fontsize=10)
     on.figure.colorbar(image, ax=list(on.axes), label=frame.units(dataset, metric))
@@ -197,7 +197,7 @@ def visitation(
     image = axis.imshow(share, cmap="viridis", norm="log", aspect="equal" if shape else "auto", interpolation="nearest")
     figure.colorbar(image, ax=axis, label="share of steps")
     visited = int((counts > 0).sum())
-    axis.set_title(f"{title}\n{visited} of {len(counts)} states visited", fontsize=10)
+    axis.set_title(f"{title}\n{visited} of {len(counts)} states visited", fontsize=10, parse_math=False)
     axis.set_xlabel("column" if shape else "state")
     axis.set_ylabel("row" if shape else "")
     if not shape:

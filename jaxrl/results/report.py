@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from jaxrl import disk
 from jaxrl.errors import UserError
 from jaxrl.metrics import METRICS
 from jaxrl.results import plot
@@ -49,11 +50,15 @@ def write_report(*directories, out) -> Path:
     out = Path(out)
     if out.suffix != ".html":
         raise UserError(f"out is {str(out)!r}, but the report is one file whose name ends in .html")
-    page = _page(directories)
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{uuid.uuid4().hex}.html")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, out)
+    with disk.place(out.parent):
+        page = _page(directories)
+        try:
+            partial.write_text(page, encoding="utf-8")
+            os.replace(partial, out)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"out = {str(out)!r} cannot be written: {disk.refusal(out.parent, error)}") from error
     return out
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxrl.errors import UserError, unknown
+from jaxrl.errors import UserError, quoted, unknown
 from jaxrl.float32 import shortest
 from jaxrl.signatures import coerce
 
@@ -129,7 +129,7 @@ def _choices(name: str, table: Mapping[str, Any]) -> tuple:
         other = next(key for key in table if key != "choices")
         raise UserError(f"{name}: choices stand alone, without {other!r}")
     if not isinstance(choices, (tuple, list)) or not choices:
-        raise UserError(f"{name}: choices = {choices!r}: expected a list of at least one value")
+        raise UserError(f"{name}: choices = {quoted(choices)}: expected a list of at least one value")
     if len({str(choice) for choice in choices}) < len(choices):
-        raise UserError(f"{name}: choices = {choices!r}: one of them is there twice")
+        raise UserError(f"{name}: choices = {quoted(choices)}: one of them is there twice")
     return tuple(choices)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import jaxrl.agents
 import jaxrl.intrinsic
 import jaxrl.trainers
-from jaxrl.errors import UserError, unknown
+from jaxrl import references
+from jaxrl.errors import UserError, quoted, unknown
 from jaxrl.float32 import as_float32, check_range
 from jaxrl.intrinsic.expression import Tree, parse, terms
+from jaxrl.metrics import METRICS
 from jaxrl.signatures import Signature, coerce, signature
 
 
@@ -118,6 +120,13 @@ OF_TRAINERS = {
 PARAMS = "params."  # + a number of the environment's params, or of a wrapper's; it is known once the task is built
 
 
+# Columns of the tables that results are stored in and read as.
+COLUMNS = {
+    *("lane", "seed", "status", "first_bad_iteration", "packing", "iteration", "step", "code", "chunk", "commit"),
+    *("dirty", "budget", "point", *METRICS),
+}
+
+
 def schema(
     agent: str, bonus: Tree, streams: str, trainer: str, objects: Mapping[str, Callable]
 ) -> dict[str, Field]:
@@ -138,18 +147,16 @@ def schema(
 
 def agent_fields(agent: str, objects: Mapping[str, Callable]) -> dict[str, Field]:
     """The fields of an agent, by catalogue name or reference."""
-    if ":" not in agent and agent not in jaxrl.agents.CATALOGUE:
-        raise unknown("agent", agent, jaxrl.agents.CATALOGUE)
-    reference = jaxrl.agents.CATALOGUE.get(agent, agent)
-    return parameter_fields("", signature(objects.get(reference, reference)), {})
+    fields = parameter_fields("", _signature("agent", agent, jaxrl.agents.CATALOGUE, objects), {})
+    for key in fields:
+        if key in COLUMNS or key.startswith("final_"):
+            raise UserError(f"agent {agent!r} has a parameter {key!r}, as a column of the results is called: rename it")
+    return fields
 
 
 def trainer_signature(trainer: str, objects: Mapping[str, Callable]) -> Signature:
     """The signature of a trainer's factory, by catalogue name or reference."""
-    if ":" not in trainer and trainer not in jaxrl.trainers.CATALOGUE:
-        raise unknown("trainer", trainer, jaxrl.trainers.CATALOGUE)
-    reference = jaxrl.trainers.CATALOGUE.get(trainer, trainer)
-    return signature(objects.get(reference, reference))
+    return _signature("trainer", trainer, jaxrl.trainers.CATALOGUE, objects)
 
 
 def trainer_label(trainer: str) -> str:
@@ -177,8 +184,8 @@ def checked(name: str, value: Any, field: Field) -> Any:
         raise unknown(name, value, field.choices)
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not field.low <= number <= field.high:
-            shown = f"{number:g}" if abs(number) > 2**53 else repr(value)  # no 300 digits
-            raise UserError(f"{name} = {shown}: {_bound(number, field)}")
+            told = f"{number:g}" if abs(number) > 2**53 else quoted(value)  # no 300 digits
+            raise UserError(f"{name} = {told}: {_bound(number, field)}")
     return value
 
 
@@ -191,6 +198,16 @@ def parameter_fields(prefix: str, known: Signature, written: Mapping[str, Any]) 
             traced, help = key in known.swept, known.help.get(key, "")
             fields[prefix + key] = Field(default, help, traced, low, high, optional=default is None)
     return fields
+
+
+def _signature(kind: str, name: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable]) -> Signature:
+    if name in objects or name in catalogue:
+        reference = catalogue.get(name, name)
+        return signature(objects.get(reference, reference))
+    if ":" not in name:
+        raise unknown(kind, name, catalogue)
+    references.check(kind, name)
+    return signature(name)
 
 
 def _bound(number: float, field: Field) -> str:

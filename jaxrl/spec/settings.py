@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import jaxrl.agents
 import jaxrl.envs
 import jaxrl.envs.wrappers
-from jaxrl.errors import UserError
+import jaxrl.intrinsic
+import jaxrl.trainers
+from jaxrl.errors import UserError, quoted
 from jaxrl.intrinsic.expression import Call, Tree, canonical, parse, terms
-from jaxrl.signatures import check_reference, coerce, is_literal, signature
+from jaxrl.references import check
+from jaxrl.signatures import coerce, is_literal, signature
 from jaxrl.spec.draws import Search
 from jaxrl.spec.fields import (
     CONFIG,
@@ -105,9 +108,13 @@ def references(program: Mapping[str, Any], objects: Mapping[str, Callable]) -> l
     """The user's own code that a program runs, sorted."""
     calls = [*terms(parse(program["bonus"], objects)), *_wrappers(program["wrap"], objects)]
     named = [program["env"], program["agent"], program["trainer"], *(call.reference for call in calls)]
-    catalogues = (jaxrl.agents.CATALOGUE, jaxrl.intrinsic.CATALOGUE, jaxrl.envs.wrappers.CATALOGUE)
-    catalogued = {reference for catalogue in catalogues for reference in catalogue.values()}
-    return sorted({name for name in named if ":" in name} - catalogued)
+    return sorted({name for name in named if ":" in name} - catalogued())
+
+
+def catalogued() -> set[str]:
+    """The references behind the names of every catalogue."""
+    catalogues = (jaxrl.agents, jaxrl.intrinsic, jaxrl.trainers, jaxrl.envs.wrappers)
+    return {reference for module in catalogues for reference in module.CATALOGUE.values()}
 
 
 def _combinations(axes: Iterable[Mapping[str, Sequence]]) -> Iterator[dict[str, Any]]:
@@ -154,17 +161,18 @@ def _check_together(program: Mapping[str, Any]) -> None:
 def _env_args(chosen: Mapping[str, Any]) -> dict[str, Any]:
     arguments = chosen.get("env_args", {})
     if not isinstance(arguments, Mapping):
-        raise UserError(f"env_args = {arguments!r}: expected a table of NAME = VALUE")
+        raise UserError(f"env_args = {quoted(arguments)}: expected a table of NAME = VALUE")
     dotted = {key.partition(".")[2]: value for key, value in chosen.items() if key.startswith("env_args.")}
     for key, value in {**arguments, **dotted}.items():
         if not is_literal(value):
-            raise UserError(f"env_args.{key} = {value!r}: expected a number, a word, True or False, or a list of those")
+            expected = "expected a number, a word, True or False, or a list of those"
+            raise UserError(f"env_args.{key} = {quoted(value)}: {expected}")
     return dict(sorted({**arguments, **dotted}.items()))
 
 
 def _wrappers(wrap: Any, objects: Mapping[str, Callable]) -> list[Call]:
     if not isinstance(wrap, (tuple, list)) or not all(isinstance(entry, str) for entry in wrap):
-        raise UserError(f"wrap = {wrap!r}: expected a list of wrappers, as in ['sticky_actions(probability=0.1)']")
+        raise UserError(f"wrap = {quoted(wrap)}: expected wrappers, as in ['sticky_actions(probability=0.1)']")
     return [jaxrl.envs.wrappers.read(entry, objects) for entry in wrap]
 
 
@@ -183,5 +191,5 @@ def _checked_env(env: str, objects: Mapping[str, Callable]) -> str:
     if env not in objects:
         jaxrl.envs.check_name(env)
         if ":" in env:
-            check_reference(env)
+            check("environment", env)
     return env

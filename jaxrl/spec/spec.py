@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import jaxrl.intrinsic
-from jaxrl.errors import UserError, unknown
+from jaxrl.errors import UserError, quoted, unknown
 from jaxrl.intrinsic.expression import parse, terms
 from jaxrl.signatures import coerce, identity, is_literal, signature
 from jaxrl.spec.draws import Distribution, Search, draw, extremes, read, settled
 from jaxrl.spec.fields import CONFIG, PARAMS, STRUCTURAL, Field, checked, parameter_fields, schema
 from jaxrl.spec.settings import Spec, axes, settings
-from jaxrl.spec.tables import OPTIONS, TABLES, aligned, flat, options, parse_seeds
+from jaxrl.spec.tables import MAX_DEPTH, OPTIONS, TABLES, aligned, check_plain, flat, options, parse_seeds, plain_name
 
 EVALUATED = ("eval_return", "eval_return_sampled", "solved")
 
@@ -46,6 +46,9 @@ def spec(
     be named inside expressions.
     Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
     """
+    for key, value in {**fixed, "grid": grid, "zip": zip, "random": random, "optuna": optuna}.items():
+        check_plain("a field", key)
+        check_plain(key, value)
     objects = {identity(thing): thing for thing in own}
     drawn, draws = options("random", random)
     asked, search = options("optuna", optuna)
@@ -60,7 +63,7 @@ def spec(
             "fix it, or search it as { choices = [...] }"
         )
     made = Spec(
-        name=str(name),
+        name=plain_name(name),
         seeds=parse_seeds(seeds),
         fixed={key: _by_reference(key, value, objects) for key, value in fixed.items()},
         grid=_columns("grid", tables["grid"], objects),
@@ -93,9 +96,15 @@ def load_toml(path: str | Path) -> Spec:
     """The spec of a TOML file: `name`, `seeds` and the tables; raises UserError naming the file."""
     path = Path(path)
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise UserError(f"spec {str(path)!r} cannot be read: tables and lists are at most {MAX_DEPTH} deep") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"spec {str(path)!r} cannot be read: {error}") from None
+    except ValueError:
+        raise UserError(f"spec {str(path)!r} cannot be read: a number in it has thousands of digits") from None
+    for key, value in entries.items():
+        check_plain(f"{path}: {key}", value)
     for key in entries:
         if key not in ("name", "seeds", *TABLES):
             raise unknown(f"{path} entry", key, ("name", "seeds", *TABLES))
@@ -125,6 +134,9 @@ def _check(spec: Spec) -> dict[str, Field]:
     for bonus in bonuses:
         tree = parse(bonus, spec.objects)
         called |= {call.name for call in terms(tree)}
+        for name in called:
+            if name.startswith("final_"):
+                raise UserError(f"bonus {bonus!r}: rename {name!r}, because results have columns 'final_METRIC'")
         for name in called & {"params", "env_args"}:
             raise UserError(f"bonus {bonus!r}: rename {name!r}, because '{name}.parameter' is the environment's")
         for call in terms(tree):
@@ -158,7 +170,7 @@ def _columns(table: str, entries: Mapping[str, Any], objects: dict[str, Callable
     columns: dict[str, tuple] = {}
     for key, values in entries.items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) or not (values := tuple(values)):
-            raise UserError(f"{table} field {key!r} = {values!r}: expected a list of at least one value")
+            raise UserError(f"{table} field {key!r} = {quoted(values)}: expected a list of at least one value")
         columns[key] = tuple(_by_reference(key, value, objects) for value in values)
     return columns
 

@@ -4,7 +4,7 @@ OUT/weights.safetensors    the networks' arrays, without what optimises them
 OUT/act.py                 loads them and acts greedily
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +71,30 @@ def act(memory, obs, first):
 
 
 def export(
-    directory: str | Path, lane: str, out: str | Path | None = None, *, objects: Mapping[str, Callable] | None = None
+    directory: str | Path,
+    lane: str,
+    out: str | Path | None = None,
+    *,
+    allow: Collection[str] = (),
+    objects: Mapping[str, Callable] | None = None,
 ) -> Path:
     """Write the policy of a stored lane into `out`, by default export/LANE of the results; returns its act.py.
 
-    `lane` and `objects` are as for `load_policy`.
+    `lane`, `allow` and `objects` are as for `load_policy`.
 
     Raises:
         UserError: an agent or a trainer whose policy is not a network of `AGENTS`, or `out` holds such files already.
     """
     manifest = manifest_of(directory, lane)
-    static, lanes = stored_lanes(directory, manifest)
+    static, lanes = stored_lanes(directory, manifest, allow, objects)
     row = next(row for row in lanes if row["lane"].startswith(lane))
-    policy = load_policy(directory, lane, objects=objects)
+    policy = load_policy(directory, lane, allow=allow, objects=objects)
     if static["agent"] not in AGENTS or not isinstance(policy.state, PPOState):
         raise UserError(
             f"lane {row['lane']}: policies of {' and '.join(AGENTS)} are exported, not those of agent "
             f"{static['agent']!r} under trainer {static['trainer']!r}; jaxrl.sweep.load_policy acts with any"
         )
-    title = f"What lane {row['lane']} learned: {static['agent']} on {static['env']}, seed {row['seed']}."
+    title = f"What lane {row['lane']} learned: {static['agent']} on {static['env']}, seed {row['seed']:d}."
     return write(policy, static, out or Path(directory) / "export" / row["lane"], title)
 
 
@@ -99,9 +104,9 @@ def write(policy: Policy, static: Mapping[str, Any], out: str | Path, title: str
     for file in (out / WEIGHTS, out / ACT):
         if file.exists():
             raise UserError(f"{file} is there already: name another directory with --out, or remove it")
-    disk.check_writable(out)
-    disk.write(out / WEIGHTS, safetensors.numpy.save(_weights(policy)))
-    disk.write(out / ACT, _source(policy, static, title).encode())
+    with disk.place(out):
+        disk.write(out / WEIGHTS, safetensors.numpy.save(_weights(policy)))
+        disk.write(out / ACT, _source(policy, static, title).encode())
     return out / ACT
 
 

@@ -3,7 +3,7 @@
 import functools
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,10 @@ import numpy as np
 from jaxrl.envs.contract import Task
 from jaxrl.errors import UserError
 from jaxrl.keys import key_of
+from jaxrl.references import check_allowed
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
+from jaxrl.spec.settings import catalogued
 from jaxrl.sweep.lanes import Lanes, Packing, keys_of, lanes_of, packing_for, padded, stacked
 from jaxrl.sweep.program import build
 from jaxrl.trainers.rollout import example_of
@@ -32,21 +34,28 @@ class Policy(NamedTuple):
 
 
 def load_policy(
-    directory: str | Path, lane: str, *, greedy: bool = True, objects: Mapping[str, Callable] | None = None
+    directory: str | Path,
+    lane: str,
+    *,
+    greedy: bool = True,
+    allow: Collection[str] = (),
+    objects: Mapping[str, Callable] | None = None,
 ) -> Policy:
     """The policy that a lane ended with.
 
     Args:
-        lane: its id, or as much of its beginning as no other lane has.
+        allow: references, ``"package.module:name"``, to code that the results name and that may be imported; no other
+            is, but what jaxrl itself offers by name.
         objects: the Python environment, bonus and agent of the run by reference, where they cannot be imported (those
             of a script or a notebook).
 
     Raises:
-        UserError: no such lane, damaged files, or parameters that do not fit the program as it is today.
+        UserError: no such lane, damaged files, code that is not allowed, or parameters that do not fit the program as
+            it is today.
     """
     manifest = manifest_of(directory, lane)
+    static, lanes = stored_lanes(directory, manifest, allow, objects)
     warn_if_foreign(manifest)
-    static, lanes = stored_lanes(directory, manifest)
     values = next(row["values"] for row in lanes if row["lane"].startswith(lane))
     program = build(static, objects)
     one = program.make({name: jnp.float32(value) for name, value in values.items()})
@@ -61,11 +70,17 @@ def load_policy(
 
 
 def evaluate(
-    directory: str | Path, *, episodes: int = 128, seed: int = 0, objects: Mapping[str, Callable] | None = None
+    directory: str | Path,
+    *,
+    episodes: int = 128,
+    seed: int = 0,
+    allow: Collection[str] = (),
+    objects: Mapping[str, Callable] | None = None,
 ):
     """Evaluate every stored lane on `episodes` fresh episodes, greedy and sampled.
 
     `seed` chooses the episodes, the same ones for every lane of equal training seed; they are not those of training.
+    `allow` and `objects` as for `load_policy`.
 
     Returns:
         pandas.DataFrame, one row per lane: what was swept, seed, lane, `eval_return`, `eval_return_sampled`, `solved`;
@@ -78,11 +93,10 @@ def evaluate(
     measured: dict[str, dict[str, float]] = {}
     kept = set(frame["lane"])
     made: dict[str, Callable[[Packing], Lanes]] = {}  # by static fields: chunks of one program share what is compiled
-    for manifest in store.chunks(directory):
-        if not kept & set(manifest["lanes"]):
-            continue
+    manifests = [manifest for manifest in store.chunks(directory) if kept & set(manifest["lanes"])]
+    # All are read before any is built, so that nothing has run when one of them is refused.
+    for manifest, (static, lanes) in [(one, stored_lanes(directory, one, allow, objects)) for one in manifests]:
         warn_if_foreign(manifest)
-        static, lanes = stored_lanes(directory, manifest)
         if (name := json.dumps(static, sort_keys=True)) not in made:
             program = build({**static, "eval_episodes": episodes}, objects)
             made[name] = functools.cache(functools.partial(lanes_of, program, segment=1))
@@ -115,9 +129,15 @@ def _evaluate_chunk(
     }
 
 
-def stored_lanes(directory: str | Path, manifest: dict) -> tuple[dict[str, Any], list[dict]]:
-    """(static fields, lanes) of a chunk: as `jaxrl.spec.spec` made them, lists turned back into tuples."""
+def stored_lanes(
+    directory: str | Path, manifest: dict, allow: Collection[str], objects: Mapping[str, Callable] | None
+) -> tuple[dict[str, Any], list[dict]]:
+    """(static fields, lanes) of a chunk: as `jaxrl.spec.spec` made them, lists turned back into tuples.
+
+    Raises UserError where they name code that is neither jaxrl's own, nor among `allow`, nor among `objects`.
+    """
     chunk = store.read_chunk(Path(directory) / manifest["chunk"])
+    check_allowed(chunk.program, {*catalogued(), *allow, *(objects or {})}, directory)
     return {name: _static(value) for name, value in chunk.program.items()}, chunk.lanes
 
 

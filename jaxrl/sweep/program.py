@@ -4,7 +4,6 @@
 value ``params.NAME`` becomes a number in the environment's params, so lanes of one program may differ in it.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 
 import jaxrl.agents
 import jaxrl.trainers
-from jaxrl import envs
+from jaxrl import envs, references
 from jaxrl.agents.check import follow as follow_agent
 from jaxrl.envs.check import check_types
 from jaxrl.envs.contract import Task
@@ -63,9 +62,9 @@ def build(static: Mapping[str, Any], objects: Mapping[str, Callable] | None = No
     followed: set[str] = set()
     bonus = expression.parse(static["bonus"], objects)
     what_agent = f"agent {static['agent'].rpartition(':')[2]!r}"
-    agent_factory, agent_takes = _factory(static["agent"], jaxrl.agents.CATALOGUE, objects)
+    agent_factory, agent_takes = _factory("agent", static["agent"], jaxrl.agents.CATALOGUE, objects)
     loop = static.get("trainer", CONFIG["trainer"].default)
-    trainer_factory, trainer_takes = _factory(loop, jaxrl.trainers.CATALOGUE, objects)
+    trainer_factory, trainer_takes = _factory("trainer", loop, jaxrl.trainers.CATALOGUE, objects)
 
     @with_generator
     def make(values: Mapping[str, Any]) -> LaneProgram:
@@ -150,13 +149,10 @@ def _params(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _factory(
-    name: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable]
+    kind: str, name: str, catalogue: Mapping[str, str], objects: Mapping[str, Callable]
 ) -> tuple[Callable, Signature]:
     reference = catalogue.get(name, name)
-    if reference in objects:
-        return objects[reference], signature(objects[reference])
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute), signature(reference)
+    return references.load(kind, reference, objects), signature(objects.get(reference, reference))
 
 
 def _made(

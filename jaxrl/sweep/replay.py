@@ -1,7 +1,7 @@
 """Run one stored lane again, alone, and name the operation that made its first NaN."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import jax
@@ -15,19 +15,25 @@ from jaxrl.sweep.program import build
 
 
 def replay(
-    directory: str | Path, lane: str, *, debug: bool = False, objects: Mapping[str, Callable] | None = None
+    directory: str | Path,
+    lane: str,
+    *,
+    debug: bool = False,
+    allow: Collection[str] = (),
+    objects: Mapping[str, Callable] | None = None,
 ) -> str:
     """Run `lane` from its seed to its first bad iteration (to the end if it had none) and say what happened.
 
     Alone on one device the last bits may differ from the run in which it diverged, so the iteration may too; the
     sentence gives both. With `debug` every floating-point operation is checked and the first that made a NaN out of
     numbers that were none is named, with the line of code that called it; and so is an action outside of its space.
+    `allow` and `objects` as for `load_policy`.
 
     Raises:
-        UserError: no such lane, or damaged files.
+        UserError: no such lane, damaged files, or code that is not allowed.
     """
     manifest = manifest_of(directory, lane)
-    static, lanes = stored_lanes(directory, manifest)
+    static, lanes = stored_lanes(directory, manifest, allow, objects)
     row = next(row for row in lanes if row["lane"].startswith(lane))
     program = build(static, objects)
     values = {name: jnp.float32(value) for name, value in row["values"].items()}

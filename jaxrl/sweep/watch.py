@@ -1,6 +1,6 @@
 """What a stored policy does: one episode as an animated GIF, and a map of where many episodes went."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,17 +36,18 @@ def watch(
     episodes: int = 64,
     seed: int = 0,
     greedy: bool = False,
+    allow: Collection[str] = (),
     objects: Mapping[str, Callable] | None = None,
 ) -> Watched:
     """Play `episodes` episodes with the policy that `lane` ended with; draw the first, and count the states of all.
 
     Writes `out`/LANE.gif where the environment draws itself, and where it names its states `out`/LANE-visits.png: the
-    share of steps spent in each. `seed` chooses the episodes. `objects` as for `load_policy`.
+    share of steps spent in each. `seed` chooses the episodes. `allow` and `objects` as for `load_policy`.
 
     Raises:
-        UserError: no such lane, or an environment that neither draws itself nor names its states.
+        UserError: no such lane, code that is not allowed, or an environment that neither draws itself nor names its states.
     """
-    policy = load_policy(directory, lane, greedy=greedy, objects=objects)
+    policy = load_policy(directory, lane, greedy=greedy, allow=allow, objects=objects)
     render = getattr(policy.task.env, "render", None)
     if render is None and policy.task.num_states is None:
         raise UserError(

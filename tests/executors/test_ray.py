@@ -295,11 +295,11 @@ jaxrl.sweep.chunk.SEGMENT_SECONDS = 0.3
 """
 IDEAS = """
 import jaxrl.intrinsic.count
-
-def good(scale=1.0):
+from jaxrl.types import IntrinsicReward
+def good(scale=1.0) -> IntrinsicReward:
     return jaxrl.intrinsic.count.count()
 
-def bad(scale=1.0):
+def bad(scale=1.0) -> IntrinsicReward:
     raise ValueError("this idea never works")
 """
 

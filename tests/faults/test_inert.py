@@ -1,11 +1,14 @@
 """Results are inert data: nothing on a load path can run code, and nothing leads out of the directory."""
 
 import builtins
+import functools
 import io
+import itertools
 import json
 import os
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,14 @@ import safetensors
 from tiny import made_up_chunk
 
 import jaxrl.errors
-from jaxrl import checkpoint, results
+from jaxrl import checkpoint, cli, results
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.spec.spec import spec
+from jaxrl.sweep.policy import evaluate, load_policy
+from jaxrl.sweep.replay import replay
 from jaxrl.sweep.run import run
+from jaxrl.sweep.watch import watch
 
 pytestmark = pytest.mark.faults
 
@@ -183,3 +189,82 @@ def test_a_sweep_into_a_hostile_directory_ends_with_its_numbers_or_a_sentence(ho
     summary = run(small, root)
     assert len(summary.chunks) == 1
     assert (outside / "secret").read_text() == "secret" and not boom.exists()
+
+
+# Code that keeps every contract, and leaves a mark as soon as it is imported.
+CODE = """
+open({mark!r}, "w").close()
+from jaxrl.agents.random import random as agent
+from jaxrl.envs.probes import Chain as Maze
+from jaxrl.envs.wrappers.rewards import reward_free as wrapper
+from jaxrl.intrinsic.count import count as bonus
+from jaxrl.trainers.on_policy import on_policy as trainer
+"""
+PLAIN = {"env": "probe/chain", "env_args": {}, "wrap": (), "bonus": "none", "agent": "random", "trainer": "on_policy"}
+SHELL = {"env": "subprocess:Popen", "env_args": {"args": "touch boom", "shell": True}}
+
+
+@pytest.fixture
+def forged(tmp_path, monkeypatch):
+    """Makes results whose program has some fields of a stranger's choice, with all checksums right; gives a lane."""
+    (tmp_path / "code_of_theirs.py").write_text(CODE.format(mark=str(tmp_path / "boom")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+
+    def forge(fields):
+        path = store.write_chunk("results", made_up_chunk(program={**PLAIN, **fields}, seeds=(0,)))
+        return store.read_manifest(path)["lanes"][0]
+
+    yield forge
+    sys.modules.pop("code_of_theirs", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        (SHELL, "subprocess:Popen"),
+        ({"env": "code_of_theirs:Maze"}, "code_of_theirs:Maze"),
+        ({"bonus": "0.5 * count + code_of_theirs:bonus(discount=0.5)"}, "code_of_theirs:bonus"),
+        ({"bonus": "airs(count, subprocess:Popen(args=touch))"}, "subprocess:Popen"),
+        ({"wrap": ["sticky_actions", "code_of_theirs:wrapper"]}, "code_of_theirs:wrapper"),
+        ({"agent": "code_of_theirs:agent"}, "code_of_theirs:agent"),
+        ({"trainer": "code_of_theirs:trainer"}, "code_of_theirs:trainer"),
+    ],
+    ids=str,
+)
+def test_code_that_results_name_is_not_run_unasked(forged, tmp_path, capsys, fields, reference):
+    lane = forged(fields)
+    sentence = f"the results in 'results' name the code '{reference}'.*--allow {reference}"
+    reads = (load_policy, replay, functools.partial(watch, out="pictures"), lambda out, _, **how: evaluate(out, **how))
+    for read, others in itertools.product(reads, ({}, {"allow": ["code_of_theirs:other"]})):
+        with pytest.raises(UserError, match=sentence):
+            read("results", lane, **others)
+    for command in (["evaluate"], ["watch", "--lane", lane], ["replay", "--lane", lane]):
+        assert cli.main([command[0], "results", *command[1:]]) == 2
+        assert f"--allow {reference}" in capsys.readouterr().err
+    assert not (tmp_path / "boom").exists() and not (tmp_path / "pictures").exists()
+    assert "code_of_theirs" not in sys.modules
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch", "replay"])
+def test_what_is_allowed_must_still_be_an_environment(forged, tmp_path, capsys, command):
+    lane = forged(SHELL)
+    lanes = [] if command == "evaluate" else ["--lane", lane]
+    assert cli.main([command, "results", *lanes, "--allow", "subprocess:Popen"]) == 2
+    assert "its class has no reset and no step" in capsys.readouterr().err
+    assert not (tmp_path / "boom").exists()
+
+
+def test_what_is_allowed_is_run_and_what_was_given_needs_no_leave(forged, tmp_path):
+    forged({})
+    small = {"env": "code_of_theirs:Maze", "bonus": "code_of_theirs:bonus", "wrap": ["code_of_theirs:wrapper"],
+             "num_envs": 2, "num_steps": 8, "steps": 16, "hidden": (4,), "minibatches": 2, "evals": 0}  # fmt: skip
+    run(spec(**small), "trained")
+    (lane,) = store.committed("trained")
+    named = ["code_of_theirs:Maze", "code_of_theirs:bonus", "code_of_theirs:wrapper"]
+    with pytest.raises(UserError, match="--allow code_of_theirs:wrapper"):
+        load_policy("trained", lane, allow=named[:2])
+    from code_of_theirs import wrapper
+
+    for given in ({"allow": named}, {"allow": named[:2], "objects": {named[2]: wrapper}}):
+        assert load_policy("trained", lane, **given).task.name == "code_of_theirs:Maze"

@@ -140,3 +140,23 @@ def test_a_damaged_compilation_cache_is_compiled_anew(tiny, whole, tmp_path):
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert same_numbers(out, whole, 2)
+
+
+def test_no_file_of_the_directory_stands_in_for_an_installed_package(tiny, whole, tmp_path):
+    """Results of a stranger's with modules of theirs beside; and a module of the user's own is still found."""
+    out, script = tmp_path / "out", tmp_path / "bin" / "jaxrl"
+    shutil.copytree(whole, out)
+    for module in ("xarray", "pandas", "duckdb", "numpy", "tyro", "matplotlib"):
+        (out / f"{module}.py").write_text("open('boom', 'w')\nraise ImportError('hijacked')\n")
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom jaxrl.cli import main\nsys.exit(main())\n")
+    (out / "my_worlds.py").write_text("from jaxrl.envs.probes import Chain as Maze\n")
+    small = ["--num-envs=2", "--num-steps=8", "--steps=16", "--minibatches=2", "--evals=0", "--out=more"]
+    commands = (["list", "agents"], ["doctor"], ["report", "."], ["evaluate", ".", "--episodes", "2"],
+                ["train", "--env", "my_worlds:Maze", *small])  # fmt: skip
+    starts = {"script": [str(script)], "-m": ["-m", "jaxrl"]}
+    for start, arguments in (*(("-m", each) for each in commands), ("script", commands[0]), ("script", commands[-1])):
+        done = subprocess.run([sys.executable, *starts[start], *arguments], cwd=out, env=tiny.environment,
+                              capture_output=True, text=True, timeout=PATIENCE, check=False)  # fmt: skip
+        assert not (out / "boom").exists(), arguments
+        assert done.returncode == 0 or (arguments == ["doctor"] and done.returncode == 1), done.stderr

@@ -1,12 +1,14 @@
 import base64
+import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from jaxrl import results
 from jaxrl.errors import UserError
-from jaxrl.results import report
+from jaxrl.results import plot, report
 from jaxrl.results.store import write_chunk
 
 
@@ -97,3 +99,36 @@ def test_a_sweep_without_evaluation_or_bonus_still_reports(tmp_path, chunk):
 def test_out_is_an_html_file(sweep, tmp_path):
     with pytest.raises(UserError, match=r"name ends in \.html"):
         results.write_report(sweep, out=tmp_path / "report")
+
+
+@pytest.mark.parametrize("place", ["/proc/nothing/report.html", "file/report.html", "folder.html"])
+def test_where_the_page_cannot_be_written_is_a_sentence(sweep, tmp_path, monkeypatch, place):
+    here = tmp_path / "here"
+    (here / "folder.html").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    (here / "file").write_text("x")
+    with pytest.raises(UserError, match="out = .* cannot be written: "):
+        results.write_report(sweep, out=place)
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder.html"]
+
+
+def test_a_dollar_sign_is_no_formula_in_any_figure(tmp_path, chunk):
+    formula = "$x^{$"
+    for word in (formula, f"{formula} {formula}", "\\" + formula):
+        for number in (1.0, 2.0):
+            program, values = {"env": formula, "env_args": {"word": word}}, {formula: number}
+            write_chunk(tmp_path / "grid", chunk(program=program, values=values))
+    dataset = results.curves(tmp_path / "grid")
+    made = report.figures(dataset)
+    made["word"] = plot.learning_curves(dataset, "return", hue="env_args.word")
+    made["formula"] = plot.learning_curves(dataset, "return", hue=formula)
+    made["map"] = plot.coefficient_heatmap(dataset, x=formula, y="env_args.word")
+    made["visits"] = plot.visitation(np.ones(4), title=formula)
+    for number in range(12):  # far from a grid, so drawn as points
+        program, values = {"env": formula, "env_args": {"word": f"{formula} {number}"}}, {formula: float(number)}
+        write_chunk(tmp_path / "points", chunk(program=program, values=values))
+    points = results.curves(tmp_path / "points")
+    assert points.attrs["swept"] == ["point"]
+    made["points"] = report.figures(points)["eval_return"]
+    for figure in made.values():
+        figure.savefig(io.BytesIO(), format="png", dpi=40)

@@ -6,18 +6,25 @@ from pathlib import Path
 import pytest
 
 from jaxrl.errors import UserError
-from jaxrl.spec.fields import CONFIG, iterations
+from jaxrl.metrics import METRICS
+from jaxrl.results.query import PROVENANCE
+from jaxrl.results.store import LANE_COLUMNS, METRIC_COLUMNS
+from jaxrl.spec.fields import COLUMNS, CONFIG, iterations
 from jaxrl.spec.settings import references, settings
 from jaxrl.spec.spec import load_toml, spec
 from jaxrl.spec.tables import parse_seeds
 
 AGENT = """
-def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)): ...
-def surprise(scale=1.0, *, depth=2): ...
-def flat(): ...
-def params(scale=1.0): ...
-def slower(env, factor=2.0, *, times=1): ...
-class Maze: ...
+from jaxrl.envs.wrappers import Wrapper
+from jaxrl.types import Agent, IntrinsicReward
+def agent(streams, lr=1e-3, *, actions, minibatches=4, hidden=(64, 64)) -> Agent: ...
+def surprise(scale=1.0, *, depth=2) -> IntrinsicReward: ...
+def flat() -> IntrinsicReward: ...
+def params(scale=1.0) -> IntrinsicReward: ...
+def slower(env, factor=2.0, *, times=1) -> Wrapper: ...
+class Maze:
+    def reset(self, key, params): ...
+    def step(self, key, state, action, params): ...
 """
 
 
@@ -279,3 +286,108 @@ def test_a_mistake_in_toml_is_a_sentence(tmp_path, text, sentence):
         load_toml(tmp_path / "sweep.toml")
     with pytest.raises(UserError, match="absent.toml' cannot be read"):
         load_toml(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../escape", "/tmp/escape", "a/b", "a\\b", "..", ".", "", ".hidden", " a", "a ", "a\nb", "a\0b", "a\x1b[31m",
+     "\ud800", "x" * 101, "\u00e9" * 51, 3, None, ["a"]],
+    ids=ascii,
+)  # fmt: skip
+def test_a_name_is_a_plain_directory_name(name):
+    with pytest.raises(UserError, match="name = .*: expected a plain name for a directory") as refused:
+        small(name=name)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["noise", "two words", "Gr\u00f6\u00dfe-1.5", "x" * 100, "a..b"])
+def test_other_names_are_taken_as_they_are(name):
+    assert small(name=name).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = " + "[" * 3000, "tables and lists are at most 16 deep"),
+        ("[fixed.env_args]\nx = " + "[" * 20 + "]" * 20, "fixed: tables and lists are at most 16 deep"),
+        ("[fixed." + "a." * 3000 + "b]", "tables and lists are at most 16 deep"),
+        ("[fixed]\nsteps = " + "9" * 5000, "a number in it has thousands of digits"),
+        ("[fixed]\nsteps = " + "9" * 4000, r"spec.toml: fixed.steps: a whole number of 13288 bits; at most 64"),
+        ("[grid]\nsteps = [1, " + "9" * 30 + "]", r"grid.steps: a whole number of 100 bits"),
+        ("seeds = " + "9" * 25, "seeds: a whole number of 84 bits"),
+        ('[fixed.env_args]\nword = "a\\u0000b"', "fixed.env_args.word = 'a.x00b': text cannot hold a NUL"),
+        ('[fixed.env_args]\n"a\\u0000b" = 1', "a key of .*fixed.env_args = 'a.x00b': text cannot hold a NUL"),
+        ('[fixed]\nbonus = "' + "rnd + " * 900 + 'rnd"', "of at most 1000 characters"),
+        ('[fixed]\ncoef = "' + "x" * 3000 + '"', r"coef = 'x{199}\.\.\.: expected a finite number"),
+        ('[random]\nn = 2\nbonus = ["none", "count"]', r"random field 'bonus' = .*written \{choices = \[...\]\}"),
+        ('[optuna]\ntrials = 2\ncoef = [0.1, 1.0]', r"optuna field 'coef' = .*written \{choices = \[...\]\}"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_no_file_of_results_could_hold_is_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "spec.toml").write_text(text)
+    with pytest.raises(UserError, match=sentence) as refused:
+        load_toml("spec.toml")
+    assert len(str(refused.value)) < 1500 and "\n" not in str(refused.value)
+
+
+def test_the_same_from_python():
+    for fields, sentence in (
+        ({"env_args": {"x": "\ud800"}}, "half of a character"),
+        ({"env_args.\ud800": 1}, "a field = .*half of a character"),
+        ({"env_args.x": 10**5000}, "a whole number of 16610 bits"),
+        ({"grid": {"env_args.x": [[[[1]]], "a\0"]}}, "cannot hold a NUL"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            small(**fields)
+    nested: list = []
+    nested.append(nested)
+    with pytest.raises(UserError, match="env_args.x: tables and lists are at most 16 deep"):
+        small(**{"env_args.x": nested})
+    with pytest.raises(UserError, match="seeds = .*: expected a count"):
+        small(seeds=10**5000)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_spec(tmp_path):
+    (tmp_path / "spec.toml").write_bytes(b"\xef\xbb\xbfname = 'windows'\r\nseeds = 2\r\n[fixed]\r\nsteps = 20480\r\n")
+    assert load_toml("spec.toml").name == "windows"
+
+
+@pytest.mark.parametrize("word", ["return", "seed", "lane", "status", "step", "code", "coverage", "final_x"])
+def test_a_field_is_not_called_as_a_column_of_the_results(tmp_path, word):
+    name = {"return": "return_"}.get(word, word)  # no Python parameter can have that name
+    (tmp_path / "clash.py").write_text(f"from jaxrl.types import Agent\ndef agent(*, {name}=1) -> Agent: ...\n")
+    if name == word:
+        with pytest.raises(UserError, match=f"'clash:agent' has a parameter '{word}', as a column of the results"):
+            small(agent="clash:agent")
+    assert {*LANE_COLUMNS, *METRIC_COLUMNS, *PROVENANCE, "code", "budget", "point", *METRICS} == COLUMNS
+
+
+def test_a_bonus_is_not_called_as_a_final_metric(tmp_path):
+    text = "from jaxrl.types import IntrinsicReward\ndef final_x(a=1.0) -> IntrinsicReward: ...\n"
+    (tmp_path / "last.py").write_text(text)
+    with pytest.raises(UserError, match="rename 'final_x'"):
+        small(bonus="last:final_x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("learning_rate", "lr"), ("gamma", "discount"), ("n_envs", "num_envs"), ("surprise.learning_rate", "surprise.lr"),
+     ("total_timesteps", "steps"), ("minibatch", "minibatches"), ("bonsu", "bonus")],
+)  # fmt: skip
+def test_fields_of_other_libraries_are_understood(tmp_path, typed, meant):
+    (tmp_path / "parts.py").write_text(AGENT.replace("surprise(scale=1.0", "surprise(scale=1.0, lr=1.0"))
+    with pytest.raises(UserError, match=f"unknown field '{typed}': did you mean '{meant}'\\?"):
+        small(**{typed: 1})
+
+
+def test_seeds_may_be_written_as_a_list():
+    assert parse_seeds("1,2,3") == (1, 2, 3) and parse_seeds("7, 5,7") == (7, 5)
+    for text in ("1,x", "1,,2", "-1,2", "0:99999999999999999999", "9" * 30, "1:2,3"):
+        with pytest.raises(UserError, match="expected a count, 'start:stop' or a list"):
+            parse_seeds(text)
+
+
+def test_a_name_that_begins_so_is_nearer_than_one_that_contains_it():
+    with pytest.raises(UserError, match="did you mean 'Breakout-MinAtar'"):
+        small(env="Breakout")

@@ -11,7 +11,12 @@ from jaxrl.errors import UserError
 from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import chunk_id, lanes, packs, plan, programs
 
-PARTS = "def agent(streams, lr=1e-3, *, minibatches=4): ...\ndef surprise(scale=1.0): ...\ndef flat(): ...\n"
+PARTS = """
+from jaxrl.types import Agent, IntrinsicReward
+def agent(streams, lr=1e-3, *, minibatches=4) -> Agent: ...
+def surprise(scale=1.0) -> IntrinsicReward: ...
+def flat() -> IntrinsicReward: ...
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +121,7 @@ def test_the_name_of_a_spec_is_not_part_of_the_id():
 def test_code_of_the_library_and_of_the_user_is_part_of_the_id(tmp_path, monkeypatch):
     user, catalogued = small({}, seeds=1), small({}, seeds=1, agent="ppo", bonus="none")
     before = lanes(user)[0].id, lanes(catalogued)[0].id
-    (tmp_path / "parts.py").write_text(PARTS.replace("1.0): ...", "1.0): return 1"))
+    (tmp_path / "parts.py").write_text(PARTS.replace("def flat", "MORE = 1\ndef flat"))
     assert lanes(user)[0].id != before[0]
     assert lanes(catalogued)[0].id == before[1]
     monkeypatch.setattr("jaxrl.sweep.plan.code_fingerprint", lambda: "another")

@@ -79,8 +79,8 @@ def test_a_run_is_followed_and_its_results_do_not_depend_on_it(tmp_path, monkeyp
 
 
 def test_trackers_are_no_part_of_the_code_fingerprint(monkeypatch):
-    parsed, read = [], signatures._parsed
-    monkeypatch.setattr(signatures, "_parsed", lambda path: parsed.append(path) or read(path))
+    parsed, read = [], signatures.parsed
+    monkeypatch.setattr(signatures, "parsed", lambda path: parsed.append(path) or read(path))
     signatures.code_fingerprint.__wrapped__()
     assert any(path.name == "returns.py" for path in parsed)
     assert not any("trackers" in path.parts for path in parsed)

@@ -5,11 +5,14 @@ Episode returns and lengths are no wrapper: the rollout measures them for every 
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxrl.errors import UserError, unknown
 from jaxrl.intrinsic.expression import Call, canonical, parse_call
 from jaxrl.signatures import signature
+
+if TYPE_CHECKING:
+    from jaxrl.envs.wrappers.wrapper import Wrapper as Wrapper
 
 CATALOGUE = {
     "sticky_actions": "jaxrl.envs.wrappers.actions:sticky_actions",

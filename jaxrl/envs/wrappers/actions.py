@@ -12,7 +12,7 @@ from jaxrl.types import Array, Box, Discrete
 def sticky_actions(
     env,
     probability=0.25,  # that the action before is executed again
-):
+) -> Wrapper:
     """With `probability` the environment executes the action that it executed last, not the one that was chosen.
 
     Drawn once a step. Departure: an episode's first action is always the chosen one, because not every environment

@@ -43,7 +43,7 @@ def augment_obs(
     buckets=256,  # of hashed: a power of two
     dim=32,  # of ellipsoid: features
     time=True,  # show the share of the step limit that has passed, too
-):
+) -> Wrapper:
     """Observations become float32 ``[D + 2 n (+ 1)]``: the environment's, flattened, then what is counted, then time.
 
     Bonuses see the environment's own observation, in its shape and dtype (`unaugmented`): a count of augmented ones

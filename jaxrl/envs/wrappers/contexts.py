@@ -14,7 +14,7 @@ def context_seeding(
     env,
     contexts=0,  # |C|, the worlds there are; 0: without end
     context_seed=0,  # which set of worlds
-):
+) -> Wrapper:
     """Each episode draws a context, uniformly, and is reset with a key made of its number and `context_seed` only.
 
     Equal contexts are the same world, in every lane and every environment; what chance does within the episode (step

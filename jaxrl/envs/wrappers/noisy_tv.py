@@ -28,7 +28,7 @@ def noisy_tv(
     when="action",  # the picture changes by an additional action, or always
     size=4,  # edge of the patch; numbers appended to a vector
     levels=256,  # an integer picture's values are 0 to levels - 1
-):
+) -> Wrapper:
     """Noise over the corner at row 0, column 0 of ``[H, W]`` or ``[H, W, C]``, or behind a vector ``[D]``.
 
     With ``when="action"`` there is one more action, the last: it changes the channel, and the world stands still for

@@ -11,7 +11,7 @@ from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.types import Array, Key, PyTree
 
 
-def flatten_observation(env):
+def flatten_observation(env) -> Wrapper:
     """Observations become one vector ``[D]``: float32, leaves in the pytree's order; a single array keeps its dtype.
 
     ``make`` flattens trees by itself; asked for by name it flattens pictures too.
@@ -23,7 +23,7 @@ def frame_stack(
     env,
     *,
     frames=4,  # observations shown at once
-):
+) -> Wrapper:
     """The last `frames` observations at once, oldest first; an episode opens with its first observation repeated.
 
     Concatenated on the last axis for vectors ``[D]`` and pictures ``[H, W, C]``; a number ``[]`` or a picture

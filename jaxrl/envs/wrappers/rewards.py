@@ -10,7 +10,7 @@ from jaxrl.envs.wrappers.wrapper import Wrapper
 from jaxrl.types import Array
 
 
-def reward_free(env):
+def reward_free(env) -> Wrapper:
     """Reward 0 on every step. Nothing counts as solved."""
     return RewardFree(env)
 
@@ -20,7 +20,7 @@ def sparse_reward(
     threshold=0.0,  # what a reward, or an episode's sum, must exceed
     *,
     at_end=False,  # judge and pay the episode's sum, at its end
-):
+) -> Wrapper:
     """A step's reward where it exceeds `threshold`, else 0; or, `at_end`, the episode's sum by the same rule.
 
     The environment's rule of what counts as solved is about other returns, so there is none.
@@ -31,7 +31,7 @@ def sparse_reward(
 def delayed_reward(
     env,
     period=10,  # steps between payments; 0: at the episode's end only
-):
+) -> Wrapper:
     """What has been earned since the last payment is paid every `period` steps of an episode, and at its end.
 
     Returns of whole episodes, and what counts as solved, stay as they are.

@@ -1,9 +1,9 @@
 """The base class of wrappers, and a task with wrappers around its environment."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxrl import references
 from jaxrl.envs.contract import AutoReset, Task, actions_of, solved_of, step_limit, task_of
 from jaxrl.envs.params import Around
 from jaxrl.envs.wrappers import read, text_of
@@ -104,6 +104,4 @@ def _factory(entry: str | Callable, objects: Mapping[str, Callable]) -> tuple[Ca
     if callable(entry):
         return entry, {}, getattr(entry, "__name__", str(entry))
     call = read(entry, objects)
-    module, _, name = call.reference.partition(":")
-    factory = objects.get(call.reference) or getattr(importlib.import_module(module), name)
-    return factory, call.keywords, text_of(call)
+    return references.load("wrapper", call.reference, objects), call.keywords, text_of(call)
