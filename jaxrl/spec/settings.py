@@ -172,7 +172,8 @@ def _env_args(chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wrappers(wrap: Any, objects: Mapping[str, Callable]) -> list[Call]:
     if not isinstance(wrap, (tuple, list)) or not all(isinstance(entry, str) for entry in wrap):
-        raise UserError(f"wrap = {quoted(wrap)}: expected wrappers, as in ['sticky_actions(probability=0.1)']")
+        example = "['sticky_actions(probability=0.1)']"
+        raise UserError(f"wrap = {quoted(wrap)}: expected a list of wrappers, as in {example}")
     return [jaxrl.envs.wrappers.read(entry, objects) for entry in wrap]
 
 

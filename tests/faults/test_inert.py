@@ -21,6 +21,7 @@ from jaxrl import checkpoint, cli, results
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.spec.spec import spec
+from jaxrl.sweep.exported import export
 from jaxrl.sweep.policy import evaluate, load_policy
 from jaxrl.sweep.replay import replay
 from jaxrl.sweep.run import run
@@ -235,18 +236,19 @@ def forged(tmp_path, monkeypatch):
 def test_code_that_results_name_is_not_run_unasked(forged, tmp_path, capsys, fields, reference):
     lane = forged(fields)
     sentence = f"the results in 'results' name the code '{reference}'.*--allow {reference}"
-    reads = (load_policy, replay, functools.partial(watch, out="pictures"), lambda out, _, **how: evaluate(out, **how))
+    reads = (load_policy, replay, functools.partial(watch, out="pictures"), functools.partial(export, out="pictures"),
+             lambda out, _, **how: evaluate(out, **how))  # fmt: skip
     for read, others in itertools.product(reads, ({}, {"allow": ["code_of_theirs:other"]})):
         with pytest.raises(UserError, match=sentence):
             read("results", lane, **others)
-    for command in (["evaluate"], ["watch", "--lane", lane], ["replay", "--lane", lane]):
+    for command in (["evaluate"], ["watch", "--lane", lane], ["replay", "--lane", lane], ["export", "--lane", lane]):
         assert cli.main([command[0], "results", *command[1:]]) == 2
         assert f"--allow {reference}" in capsys.readouterr().err
     assert not (tmp_path / "boom").exists() and not (tmp_path / "pictures").exists()
     assert "code_of_theirs" not in sys.modules
 
 
-@pytest.mark.parametrize("command", ["evaluate", "watch", "replay"])
+@pytest.mark.parametrize("command", ["evaluate", "watch", "replay", "export"])
 def test_what_is_allowed_must_still_be_an_environment(forged, tmp_path, capsys, command):
     lane = forged(SHELL)
     lanes = [] if command == "evaluate" else ["--lane", lane]
