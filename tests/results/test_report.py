@@ -128,7 +128,7 @@ def test_a_dollar_sign_is_no_formula_in_any_figure(tmp_path, chunk):
         program, values = {"env": formula, "env_args": {"word": f"{formula} {number}"}}, {formula: float(number)}
         write_chunk(tmp_path / "points", chunk(program=program, values=values))
     points = results.curves(tmp_path / "points")
-    assert points.attrs["swept"] == ["point"]
+    assert points.sizes["point"] == 12
     made["points"] = report.figures(points)["eval_return"]
     for figure in made.values():
         figure.savefig(io.BytesIO(), format="png", dpi=40)
