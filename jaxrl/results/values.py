@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 
 def shown(value: Any) -> str:
     """The shortest text that a spec would read as this value; "none" where a field does not apply.
@@ -11,6 +9,8 @@ def shown(value: Any) -> str:
     Lanes hold their values as float32, so a number that a float32 holds exactly is told as the shortest decimal that
     becomes it: 0.10000000149011612 is "0.1". Two values that differ are never shown as one.
     """
+    import numpy as np  # here, because the command line names this module before it needs a number
+
     if not isinstance(value, float | np.floating):
         return str(value) or "none"
     if np.isnan(value):
