@@ -45,7 +45,8 @@ def watch(
     share of steps spent in each. `seed` chooses the episodes. `allow` and `objects` as for `load_policy`.
 
     Raises:
-        UserError: no such lane, code that is not allowed, or an environment that neither draws itself nor names its states.
+        UserError: no such lane, code that is not allowed, or an environment that neither draws itself nor names its
+            states.
     """
     policy = load_policy(directory, lane, greedy=greedy, allow=allow, objects=objects)
     render = getattr(policy.task.env, "render", None)
