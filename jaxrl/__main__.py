@@ -8,7 +8,7 @@ import sys
 if not sys.flags.safe_path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):
     del sys.path[0]
 
-from jaxrl.executors import signals  # noqa: E402
+from jaxrl.executors import signals
 
 
 def main() -> int:
