@@ -28,6 +28,7 @@ from jaxrl.spec.spec import load_toml, spec
 from jaxrl.spec.tables import MAX_SEED, parse_seeds
 
 AT_ONCE = "lanes that one device runs together; by default one on a CPU, all on an accelerator"
+KEEP_STATE = "keep the states that lanes end with, so that the same run with more steps goes on from them"
 TRACK = f"also write the curves to these, as the run goes: {', '.join(trackers.CATALOGUE)}"
 HOSTS = "processes, one a host, that share the lanes: auto on a TPU pod or under SLURM, or how many there are"
 COORDINATOR = "address of process 0, HOST:PORT, where --hosts is a number"
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {
                 "train": train_flags,
                 "sweep": sweep,
+                "confirm": confirm,
                 "evaluate": evaluate,
                 "report": report,
                 "calibrate": calibrate,
@@ -99,6 +101,7 @@ def train_command(agent: str) -> type:
         ("out", Annotated[Path, tyro.conf.arg(help="directory of the results")], Path("results/train")),
         ("seeds", Annotated[str, tyro.conf.arg(help=SEEDS)], "1"),
         ("at_once", Annotated[Whole | None, tyro.conf.arg(help=AT_ONCE)], None),
+        ("keep_state", Annotated[bool, tyro.conf.arg(help=KEEP_STATE)], False),
         ("track", Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")], ()),
         ("hosts", Annotated[str | None, tyro.conf.arg(help=HOSTS)], None),
         ("coordinator", Annotated[str | None, tyro.conf.arg(help=COORDINATOR)], None),
@@ -126,20 +129,22 @@ def train_command(agent: str) -> type:
 def train(flags: Any) -> int:
     fields = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     out, seeds, given = fields.pop("out"), fields.pop("seeds"), read_pairs("set", fields.pop("set"))
-    at_once, track, dry_run = fields.pop("at_once"), fields.pop("track"), fields.pop("dry_run")
+    at_once, track, keep_state = (fields.pop(flag) for flag in ("at_once", "track", "keep_state"))
+    dry_run = fields.pop("dry_run")
     place = wanted(*(fields.pop(flag) for flag in ("hosts", "coordinator", "process", "heartbeat")))
     on_ray = ray_cluster.wanted(*(fields.pop(key) for key in ("executor", "address", "worker_cpus", "worker_gpus")))
     fields["env_args"] = read_pairs("env-args", fields.pop("env_args"))
     made = spec(name="train", seeds=seeds, **{**fields, **given})
     if dry_run:
         return rehearse(made, out, at_once)
-    return execute(made, out, at_once, track, place, on_ray)
+    return execute(made, out, at_once, track, place, on_ray, keep_state)
 
 
 def sweep(
     file: tyro.conf.Positional[Path],
     out: Path | None = None,
     at_once: Whole | None = None,
+    keep_state: Annotated[bool, tyro.conf.arg(help=KEEP_STATE)] = False,
     track: Annotated[tuple[str, ...], tyro.conf.arg(help=TRACK, metavar="NAME ...")] = (),
     hosts: Annotated[str | None, tyro.conf.arg(help=HOSTS)] = None,
     coordinator: Annotated[str | None, tyro.conf.arg(help=COORDINATOR)] = None,
@@ -163,7 +168,35 @@ def sweep(
     made = load_toml(file)
     if dry_run:
         return rehearse(made, out or Path("results") / made.name, at_once)
-    return execute(made, out or Path("results") / made.name, at_once, track, place, on_ray)
+    return execute(made, out or Path("results") / made.name, at_once, track, place, on_ray, keep_state)
+
+
+def confirm(
+    directory: tyro.conf.Positional[Path],
+    seeds: str | None = None,
+    metric: str = "eval_return",
+    direction: Literal["maximize", "minimize"] = "maximize",
+    out: Path | None = None,
+    at_once: Whole | None = None,
+) -> int:
+    """Run the best point of a sweep or a search on fresh seeds.
+
+    Args:
+        directory: of the results.
+        seeds: start:stop, none of them used in the results; by default as many as the point has, after the largest.
+        metric: what is best: its last value, mean over the seeds.
+        direction: of the metric.
+        out: directory of the fresh results; by default beside the results, under their name and -confirmed.
+        at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
+    """
+    _existing(directory)
+    from jaxrl.sweep.confirm import again, best, sentence
+
+    point = best(directory, metric, direction)
+    made = again(point, seeds)
+    print(sentence(point, metric))
+    beside = directory.resolve()
+    return execute(made, out or beside.with_name(f"{beside.name}-confirmed"), at_once)
 
 
 def evaluate(

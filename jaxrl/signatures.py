@@ -31,7 +31,7 @@ WITHOUT_EFFECT_ON_NUMBERS = (
     *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "envs/gymnax_pictures.py"),
     *("results", "calibrate", "reproduce"),
     *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
-    *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials", "forecast", "ledger")),
+    *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials", "forecast", "ledger", "confirm")),
 )
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
 

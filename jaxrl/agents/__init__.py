@@ -11,6 +11,8 @@ CATALOGUE = {
     "ppo_rnn": "jaxrl.agents.ppo_rnn:ppo_rnn",
     "random": "jaxrl.agents.random:random",
 }
+# Of an agent that asks for `iterations`: the field that, at 0, makes it blind to them.
+SCHEDULES = {"ppo": "anneal", "ppo_rnn": "anneal"}
 
 
 def __getattr__(name: str) -> Any:

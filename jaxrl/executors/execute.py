@@ -26,6 +26,7 @@ def execute(
     track: Sequence[str] = (),
     place: Wanted | None = None,
     on_ray: ray_cluster.Wanted | None = None,
+    keep_state: bool = False,
 ) -> int:
     """Run a spec as `jaxrl sweep` does, progress and closing table included; returns the exit code.
 
@@ -65,12 +66,14 @@ def execute(
             with importing():
                 run, connection = _executor(on_ray, made, show)
             with trackers.tracking(track, out, show) as follow, connection:
-                start = lambda points: run(points, out, at_once=at_once, stop=wish, on_event=on_event)
+                start = lambda points: run(
+                    points, out, at_once=at_once, keep_state=keep_state, stop=wish, on_event=on_event
+                )
                 if made.optuna:
                     tried = tune.tune(made, out, start, on_event)
                     number = wish.number
                 elif place:
-                    number = run_share(place, made, out, at_once, wish, on_event)
+                    number = run_share(place, made, out, at_once, wish, on_event, keep_state)
                 else:
                     number = wish.number if start(made).stopped else 0
         except Told as told:
@@ -83,7 +86,7 @@ def execute(
     from jaxrl import results
 
     if made.optuna:
-        print(trials.text(tried, made.optuna, made.seeds))
+        print(trials.text(tried, made.optuna, made.seeds, out))
     else:
         print(results.table.text(results.summary(results.lanes(out))))
     return 0

@@ -142,7 +142,13 @@ def agree(hosts: Hosts, done: int) -> int:
 
 
 def run_share(
-    place: Wanted, spec: Spec, out: Path, at_once: int | None, wish: Wish, on_event: Callable[[dict], None]
+    place: Wanted,
+    spec: Spec,
+    out: Path,
+    at_once: int | None,
+    wish: Wish,
+    on_event: Callable[[dict], None],
+    keep_state: bool = False,
 ) -> int:
     """Join the others, run this process's lanes of `spec` and wait until they are done too.
 
@@ -160,7 +166,9 @@ def run_share(
         mine = {lane.id for lane in share(lanes(spec), hosts)}
         agreed = lambda done: agree(hosts, done)
         with _passing_on(wish):
-            done = run(spec, out, at_once=at_once, only=mine, stop=stop, agree=agreed, on_event=on_event)
+            done = run(
+                spec, out, at_once=at_once, only=mine, keep_state=keep_state, stop=stop, agree=agreed, on_event=on_event
+            )
         if not done.stopped:
             here = f"process {hosts.process} of {hosts.processes}"
             on_event({"kind": "note", "text": f"{here} has no lane left to run, and waits for the others"})

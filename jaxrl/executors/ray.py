@@ -34,6 +34,7 @@ def run(
     address: str | None = None,
     cpus: int | None = None,
     gpus: int | None = None,
+    keep_state: bool = False,
     stop: Callable[[], bool] = lambda: False,
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> "Summary":
@@ -46,6 +47,7 @@ def run(
         address: "auto" or "HOST:PORT" of a cluster; by default one is started on this machine until the call ends.
         cpus: of a task, by default all of a machine's (of the smallest one's), or one beside its GPUs.
         gpus: of a task, by default one if the cluster has any.
+        keep_state: as there.
         stop: asked every second; when it says so, tasks write their checkpoints and end, within 20 seconds.
         on_event: gets what it gets there, of all tasks; `progress` is that of all together, and the plan's `bytes` 0.
 
@@ -73,7 +75,7 @@ def run(
         text = f"{len(chunks)} chunks on Ray, {size.slots} at a time with {size.cpus} CPUs and {size.gpus} GPUs each"
         on_event({"kind": "note", "text": text})
         here = home(spec.objects, {name for lane in everything for name in lane.sources if ":" in name})
-        errands = [Errand(chunk.id, _ids(chunk), out, mark, at_once, size.cpus, here) for chunk in chunks]
+        errands = [Errand(chunk.id, _ids(chunk), out, mark, at_once, size.cpus, here, keep_state) for chunk in chunks]
         number = {lane.id: n for n, group in enumerate(waiting, 1) for lane in group}
         steps = [len(chunk.lanes) * steps_of(chunk.program) for chunk in chunks]
         expected = {c.id: Expected(number[c.lanes[0].id], each) for c, each in zip(chunks, steps, strict=True)}

@@ -33,6 +33,7 @@ class Errand(NamedTuple):
     at_once: int | None
     cores: int
     home: "Home"
+    keep_state: bool = False
 
 
 class Home(NamedTuple):
@@ -117,7 +118,14 @@ def _run(
     from jaxrl.sweep.run import run
 
     summary = run(
-        made, errand.out, at_once=errand.at_once, only=errand.lanes, stop=stop, on_event=on_event, kept=KEPT
+        made,
+        errand.out,
+        at_once=errand.at_once,
+        only=errand.lanes,
+        keep_state=errand.keep_state,
+        stop=stop,
+        on_event=on_event,
+        kept=KEPT,
     )
     if summary.lanes != len(errand.lanes):
         raise UserError(

@@ -27,6 +27,7 @@ UNITS = {
 }  # fmt: skip
 FINAL = "final_"
 PROVENANCE = ("chunk", "commit", "dirty")
+CONTINUES = "continues"
 MAX_CELLS = 10**7
 SPARSE = 8  # ours: cells of a grid for each point in it, beyond which the points are listed instead
 
@@ -35,6 +36,7 @@ def lanes(*directories) -> pd.DataFrame:
     """One row per lane: id, seed, status, provenance, every static field and value, last measured value of each metric.
 
     `directories` are one or several, or a list of them, here and below.
+    ``continues`` is the id of the shorter lane that it went on from, or "".
     A metric is called "final_" + its name, and is NaN for a diverged lane. A field is NaN where it does not apply.
     """
     return _load(directories)[0]
@@ -193,7 +195,7 @@ def paired(
 
 def fields(frame: pd.DataFrame) -> list[str]:
     """Columns of a ``lanes`` frame that are fields of the lanes' configuration."""
-    reserved = {*LANE_COLUMNS, *PROVENANCE}
+    reserved = {*LANE_COLUMNS, *PROVENANCE, CONTINUES}
     return [name for name in frame if name not in reserved and not name.startswith(FINAL)]
 
 
@@ -229,8 +231,13 @@ def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
         program = _flat(manifest["program"])
         provenance = {name: manifest[name] for name in ("code", *PROVENANCE)}
         fresh = [row for row in lane_table.to_pylist() if row["lane"] not in seen]
-        rows += [{**{name: row.pop(name) for name in LANE_COLUMNS}, **provenance, **program, **row} for row in fresh]
-        names = [row["lane"] for row in rows[len(rows) - len(fresh) :]]
+        names = [row["lane"] for row in fresh]
+        continued = manifest.get(CONTINUES, {}).get("lanes", {})
+        rows += [
+            {**{name: row.pop(name) for name in LANE_COLUMNS}, CONTINUES: continued.get(lane, ""), **provenance,
+             **program, **row}
+            for lane, row in zip(names, fresh, strict=True)
+        ]  # fmt: skip
         if len(fresh) < lane_table.num_rows:
             metric_table = metric_table.filter(pc.is_in(metric_table["lane"], pa.array(names, pa.string())))
         tables.append(metric_table)

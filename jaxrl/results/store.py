@@ -60,6 +60,7 @@ class Chunk(NamedTuple):
     timing: dict  # started (ISO 8601, UTC) and seconds; kept in the manifest only, so equal runs give equal metrics
     packing: dict  # lanes at once, devices, ...: what may change the last bits
     environment: dict  # versions, backend, devices
+    continues: dict = {}  # `lanes`, id -> id of the shorter one; `iteration` after which; `unevaluated` points
 
 
 def write_chunk(root, chunk: Chunk) -> Path:
@@ -175,6 +176,7 @@ def read_chunk(path, verify: bool = True) -> Chunk:
         timing=manifest["timing"],
         packing=manifest["packing"],
         environment=manifest["environment"],
+        continues=manifest.get("continues", {}),
     )
 
 
@@ -277,6 +279,7 @@ def _manifest(name: str, chunk: Chunk, contents: dict[str, bytes]) -> dict:
         "environment": chunk.environment,
         "packing": chunk.packing,
         "timing": chunk.timing,
+        **({"continues": chunk.continues} if chunk.continues else {}),
         "committed": datetime.now(UTC).isoformat(timespec="microseconds"),
         "files": {
             file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -169,6 +169,12 @@ def iterations(program: Mapping[str, Any]) -> int:
     return program["steps"] // (program["num_envs"] * program["num_steps"])
 
 
+def evaluation_points(last: int, evals: int) -> list[int]:
+    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last always; all if there are fewer."""
+    evals = min(evals, last)
+    return [round(last * (i + 1) / evals) for i in range(evals)]
+
+
 def checked(name: str, value: Any, field: Field) -> Any:
     """`value` in the type and bounds of a field; raises UserError with a sentence."""
     if value is None and field.optional:

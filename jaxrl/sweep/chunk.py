@@ -18,7 +18,8 @@ from jaxrl import checkpoint, disk
 from jaxrl.keys import GENERATOR
 from jaxrl.results import store
 from jaxrl.signatures import NUMERIC_DEPENDENCIES, installed
-from jaxrl.spec.fields import iterations
+from jaxrl.spec.fields import evaluation_points, iterations
+from jaxrl.sweep import extend
 from jaxrl.sweep.lanes import Packing, compiled_bytes, keys_of, lanes_of, packing_for, padded, stacked
 from jaxrl.sweep.ledger import Ledger
 from jaxrl.sweep.plan import Chunk
@@ -46,6 +47,7 @@ class Compiled(NamedTuple):
     evaluate: Any
     states: PyTree  # shapes, dtypes and shardings
     metrics: tuple[str, ...]
+    evaluated: tuple[str, ...]  # those among them that `evaluate` gives
     bytes: int  # per device, of the largest of the three
     seconds: float
 
@@ -58,6 +60,9 @@ class Resources(NamedTuple):
     ledger: Ledger
     stop: Callable[[], bool]  # asked once after every segment
     agree: Callable[[int], int]  # iterations done when told to stop -> those to stop after, of several hosts the same
+    out: Path  # the results
+    origin: extend.Origin | None = None  # what the chunk's lanes continue
+    keep: bool = False  # the states that its lanes end with
 
 
 def compile_chunk(
@@ -92,13 +97,15 @@ def compile_chunk(
     others += [lanes.evaluate.lower(values, keys, states)] if marks else []
     foresee(pace * sum(map(_operations, others)))
     run, evaluate = ([lowered.compile() for lowered in others] + [None])[:2]
-    metrics = {**jax.eval_shape(lanes.run, values, states, jnp.int32(1))[1]}
-    if marks:
-        metrics |= jax.eval_shape(lanes.evaluate, values, keys, states)
+    trained = jax.eval_shape(lanes.run, values, states, jnp.int32(1))[1]
+    evaluated = jax.eval_shape(lanes.evaluate, values, keys, states) if marks else {}
+    metrics = {**trained, **evaluated}
     # The states of a run are alive while it is evaluated, and count among the arguments of both.
     needed = max(compiled_bytes(compiled) for compiled in (init, run, evaluate) if compiled)
     seconds = time.monotonic() - clock
-    return Compiled(packing, len(keys), segment, init, run, evaluate, states, tuple(metrics), needed, seconds)
+    return Compiled(
+        packing, len(keys), segment, init, run, evaluate, states, tuple(metrics), tuple(evaluated), needed, seconds
+    )
 
 
 def _operations(lowered: jax.stages.Lowered) -> int:
@@ -176,6 +183,12 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         if stopping:
             return None
 
+    if using.keep:
+        trimmed = jax.tree.map(lambda x: x[:count], states)
+        extend.keep(using.out, chunk, done, trimmed, lambda text: ledger.tell({"kind": "note", "text": text}))
+    if continues := record.get("continues", {}):
+        evaluations = [curves[name] for name in compiled.evaluated]
+        continues = {**continues, "unevaluated": extend.unevaluated(continues, marks, evaluations)}
     finite = curves["finite"] > 0
     rows = [
         {
@@ -203,6 +216,7 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         },
         packing=record["packing"],
         environment=environment(packing),
+        continues=continues,
     )
 
 
@@ -215,23 +229,33 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
     note = lambda sentence: using.ledger.tell({"kind": "note", "text": sentence})
     found = checkpoint.restore(using.checkpoints, like, note)
     packing = dict(compiled.packing._asdict())
+    placed = lambda states: jax.tree.map(
+        lambda x, shape: jax.device_put(x, shape.sharding), padded(states, compiled.rows), compiled.states
+    )
     if found is None:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         curves = {name: np.full(curve.shape, np.nan, np.float32) for name in compiled.metrics}
         record = {"started": started, "run_seconds": 0.0, "resumed_after": [], "packing": packing}
-        return 0, compiled.init(values, keys), curves, record
-    # What ran under another packing may differ in its last bits, so the record keeps both.
-    earlier = found.record["packing"]
+        if (before := extend.continued(using.origin, chunk, trimmed, compiled.evaluated, note)) is None:
+            return 0, compiled.init(values, keys), curves, record
+        for name in before.curves.keys() & curves.keys():
+            curves[name][:, : before.iteration] = before.curves[name]
+        note(f"chunk {chunk.id} continues shorter lanes after iteration {before.iteration} of {last}")
+        record["packing"] = _packing_of_both(chunk, before.packing, packing, note)
+        return before.iteration, placed(before.states), curves, {**record, "continues": before.continues}
+    packing = _packing_of_both(chunk, found.record["packing"], packing, note)
+    record = {**found.record, "packing": packing, "resumed_after": [*found.record["resumed_after"], found.step]}
+    note(f"chunk {chunk.id} goes on after iteration {found.step} of {last}")
+    curves = {name: np.array(curve) for name, curve in found.state["curves"].items()}
+    return found.step, placed(found.state["states"]), curves, record
+
+
+def _packing_of_both(chunk: Chunk, earlier: dict, packing: dict, note: Callable[[str], None]) -> dict:
+    """The packing to record: what ran under another may differ in its last bits, so the record keeps both."""
     if {**earlier, "before": None} != {**packing, "before": None}:
         note(f"chunk {chunk.id} goes on under another packing than it began with; its record keeps both")
-        packing["before"] = earlier
-    elif "before" in earlier:
-        packing = earlier
-    record = {**found.record, "packing": packing, "resumed_after": [*found.record["resumed_after"], found.step]}
-    whole = padded(found.state["states"], compiled.rows)
-    states = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), whole, compiled.states)
-    note(f"chunk {chunk.id} goes on after iteration {found.step} of {last}")
-    return found.step, states, {name: np.array(curve) for name, curve in found.state["curves"].items()}, record
+        return {**packing, "before": earlier}
+    return earlier
 
 
 def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, using: Resources) -> float:
@@ -272,12 +296,6 @@ def evaluation_keys(keys: Key, iteration: int) -> Key:
     (`split(key, n)[i]` is `fold_in(key, i)`, so folding in a small number alone would repeat one.)
     """
     return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31 + 1), iteration))(keys)
-
-
-def evaluation_points(last: int, evals: int) -> list[int]:
-    """Iterations after which to evaluate: `evals` of them, evenly spaced, the last always; all if there are fewer."""
-    evals = min(evals, last)
-    return [round(last * (i + 1) / evals) for i in range(evals)]
 
 
 def flat_arrays(tree: PyTree) -> dict[str, np.ndarray]:

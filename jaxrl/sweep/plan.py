@@ -7,7 +7,7 @@ run together. Resuming and extending are set differences of lane ids, so no pack
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl.envs.catalogue import library_versions
@@ -72,8 +72,12 @@ def plan(spec: Spec, committed_ids: Collection[str], at_once: int) -> Plan:
     return Plan(chunks, len(everything), sum(lane.id in committed_ids for lane in everything))
 
 
-def packs(lanes: tuple[Lane, ...], at_once: int, committed_ids: Collection[str]) -> list[Chunk]:
+def packs(
+    lanes: tuple[Lane, ...], at_once: int, committed_ids: Collection[str], apart: Mapping[str, Any] | None = None
+) -> list[Chunk]:
     """Chunks of the lanes of one program that are not committed: every `at_once` lanes make one, less what is.
+
+    Lanes for which `apart` holds different values, or one and none, are not in one chunk.
 
     What is committed moves no lane from one chunk to another, so whoever plans later, another process or the next
     start, plans the same chunks and finds their claims and checkpoints.
@@ -82,13 +86,29 @@ def packs(lanes: tuple[Lane, ...], at_once: int, committed_ids: Collection[str])
         raise UserError(f"at_once = {at_once}: at least one lane must fit")
     packed = [lanes[start : start + at_once] for start in range(0, len(lanes), at_once)]
     left = [tuple(lane for lane in pack if lane.id not in committed_ids) for pack in packed]
-    return [Chunk(chunk_id(lane.id for lane in pack), pack[0].program, pack) for pack in left if pack]
+    kin: list[tuple[Lane, ...]] = []
+    for pack in left:
+        groups: dict[Any, list[Lane]] = {}
+        for lane in pack:
+            groups.setdefault((apart or {}).get(lane.id), []).append(lane)
+        kin += map(tuple, groups.values())
+    return [Chunk(chunk_id(lane.id for lane in pack), pack[0].program, pack) for pack in kin]
 
 
 def lane_id(program: dict[str, Any], values: dict[str, float], seed: int, sources: dict[str, str]) -> str:
     """80 bits of SHA-256 in hex, over everything that decides a lane's numbers; floats are hashed exactly."""
     exact = {name: float(value).hex() for name, value in values.items()}
     return _hash(_canonical(program, exact, seed, sources, code_fingerprint()))
+
+
+def training_id(program: Mapping[str, Any], values: Mapping[str, float], seed: int, sources: Mapping[str, str]) -> str:
+    """As `lane_id`, blind to the fields that say when training ends and when it is evaluated."""
+    return lane_id(unending(program), dict(values), seed, dict(sources))
+
+
+def unending(program: Mapping[str, Any]) -> dict[str, Any]:
+    """A program's fields without those that say when training ends and when it is evaluated."""
+    return {name: value for name, value in program.items() if name not in ("steps", "evals")}
 
 
 def chunk_id(lane_ids: Iterable[str]) -> str:

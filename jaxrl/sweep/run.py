@@ -21,6 +21,7 @@ from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
 from jaxrl.spec.fields import iterations
 from jaxrl.spec.settings import Spec
+from jaxrl.sweep import extend
 from jaxrl.sweep.chunk import Compiled, Ledger, Resources, compile_chunk, run_chunk
 from jaxrl.sweep.claims import FOLDER, Claim, Claims
 from jaxrl.sweep.lanes import memory_limit, most_lanes, packing_for, state_bytes
@@ -54,6 +55,7 @@ def run(
     *,
     at_once: int | None = None,
     only: Collection[str] | None = None,
+    keep_state: bool = False,
     stop: Callable[[], bool] = lambda: False,
     agree: Callable[[int], int] = lambda done: done,
     on_event: Callable[[dict], None] = lambda event: None,
@@ -64,6 +66,7 @@ def run(
     Args:
         at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
         only: ids of the lanes to run, by default all of the spec's.
+        keep_state: keep the states that lanes end with, so that a later run of more steps goes on from them.
         stop: asked once after every segment of a few seconds; when it says so, a checkpoint is written and `run` ends.
         agree: the iteration to end after, given the one at which `stop` said so: processes that stop together agree.
         on_event: gets dicts with a `kind`:
@@ -86,6 +89,12 @@ def run(
         text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
         on_event({"kind": "note", "text": text})
     _forget_finished(out)
+    waiting_for = [lane for lane in everything if lane.id not in mine]
+    starts = extend.origins(out, waiting_for, spec.objects, code, lambda text: on_event({"kind": "note", "text": text}))
+    before = [mine[lane.id] for lane in everything if lane.id in mine]
+    if keep_state and (stateless := extend.without(out, before)):
+        text = f"{len(stateless)} lanes were committed before without their states: keep_state keeps those that run now"
+        on_event({"kind": "note", "text": text})
     jobs: list[Job] = []
     held, steps = 0, 0
     for static, group in programs(everything):
@@ -105,7 +114,9 @@ def run(
     paths: list[Path] = []
     diverged: list[str] = []
     told_to_stop, told_of_waiting = False, False
-    while not told_to_stop and (left := _left(jobs, store.committed(out, code=code) if out.exists() else {})):
+    while not told_to_stop and (
+        left := _left(jobs, store.committed(out, code=code) if out.exists() else {}, starts)
+    ):
         if told_to_stop := stop():  # at the end of a chunk, say: nothing may be begun, nothing is lost
             break
         taken = next(((job, chunk, claim) for job, chunk in left if (claim := _claim(claims, chunk))), None)
@@ -123,7 +134,9 @@ def run(
                 continue  # another process committed and let go between the look at what is left and the claim
             if (compiled := job.compiled(chunk, ledger)) is None:
                 continue  # it does not fit, and is cut smaller the next time
-            finished = _run(job, chunk, compiled, Resources(claim.checkpoints, code, ledger, stop, agree))
+            origin = starts.get(chunk.lanes[0].id)
+            using = Resources(claim.checkpoints, code, ledger, stop, agree, out, origin, keep_state)
+            finished = _run(job, chunk, compiled, using)
             if finished is None:
                 if not (told_to_stop := job.fits(chunk)):  # halved, and no half can go on from its checkpoints
                     shutil.rmtree(claim.checkpoints, ignore_errors=True)
@@ -154,8 +167,17 @@ def run(
     )
 
 
-def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event: None, **fields: Any):
+def sweep(
+    out: str | Path,
+    *,
+    at_once: int | None = None,
+    keep_state: bool = False,
+    on_event=lambda event: None,
+    **fields: Any,
+):
     """Run the spec that the keyword arguments describe (see `jaxrl.spec.spec.spec`) and return the curves of `out`.
+
+    With `keep_state`, a later call of more steps goes on from what this one ends with.
 
     Returns:
         xarray.Dataset over (swept names..., seed, iteration), as `jaxrl.results.curves` gives it.
@@ -166,7 +188,9 @@ def sweep(out: str | Path, *, at_once: int | None = None, on_event=lambda event:
 
     made = spec(**fields)
     kept: dict[str, Job] = {}
-    start = lambda points: run(points, out, at_once=at_once, on_event=on_event, kept=kept)
+    start = lambda points: run(
+        points, out, at_once=at_once, keep_state=keep_state, on_event=on_event, kept=kept
+    )
     if made.optuna:
         tune(made, out, start, on_event)
     else:
@@ -278,8 +302,8 @@ def _job(
     return job
 
 
-def _left(jobs: list[Job], committed: Collection[str]) -> list[tuple[Job, Chunk]]:
-    return [(job, chunk) for job in jobs for chunk in packs(job.lanes, job.most, committed)]
+def _left(jobs: list[Job], committed: Collection[str], starts: dict[str, Any]) -> list[tuple[Job, Chunk]]:
+    return [(job, chunk) for job in jobs for chunk in packs(job.lanes, job.most, committed, starts)]
 
 
 def _claim(claims: Claims, chunk: Chunk) -> Claim | None:

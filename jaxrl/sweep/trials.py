@@ -1,6 +1,7 @@
 """What a search tried: every trial, the best one, and a table that hides none. No jax here."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.spec.draws import Search
@@ -19,8 +20,8 @@ def best(trials: Sequence[Trial], direction: str) -> Trial | None:
     return min(measured, key=lambda trial: _rank(trial, direction), default=None)
 
 
-def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int]) -> str:
-    """Every trial in a line, best first, the best one by itself, and what its value on the search's seeds is not."""
+def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int], out: Path) -> str:
+    """Every trial in a line, best first, the best one by itself, and the command that runs it on fresh seeds."""
     import pandas as pd
 
     from jaxrl.results.values import shown
@@ -39,11 +40,12 @@ def text(trials: Sequence[Trial], search: Search, seeds: Sequence[int]) -> str:
     if winner is None:
         return f"{table}\nno trial has a value"
     point = ", ".join(f"{key} = {shown(value)}" for key, value in winner.point.items())
-    first = max(seeds) + 1
+    asked = "" if search.metric == "eval_return" else f" --metric {search.metric}"
+    asked += "" if search.direction == "maximize" else f" --direction {search.direction}"
     return (
         f"{table}\nbest: trial {winner.number}, {search.metric} = {winner.value:.4g} at {point}\n"
-        f"It was chosen on the {len(seeds)} seeds of this spec, so its value is not a result: run it on others, "
-        f'as in seeds = "{first}:{first + len(seeds)}"'
+        f"It was chosen on the {len(seeds)} seeds of this spec, so its value is not a result; on {len(seeds)} others: "
+        f"jaxrl confirm {out}{asked}"
     )
 
 

@@ -1,5 +1,7 @@
 """Values of fields are told apart, and read back, wherever a person sees them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,5 +61,5 @@ def test_values_that_differ_are_told_apart_in_table_report_and_figures(close):
 def test_the_best_point_of_a_search_can_be_typed_in_again():
     search = Search(2, 2, "eval_return", "maximize", 0, {"lr": Distribution(1e-5, 1e-2)})
     tried = [trials.Trial(0, {"lr": 0.000123456789}, 0.5, ""), trials.Trial(1, {"lr": 0.000123412345}, 0.25, "")]
-    text = trials.text(tried, search, [0, 1])
+    text = trials.text(tried, search, [0, 1], Path("OUT"))
     assert "at lr = 0.000123456789\n" in text and "0.000123412345" in text

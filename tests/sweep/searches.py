@@ -26,6 +26,11 @@ tune_module = sys.modules["jaxrl.sweep.tune"]
 SPACE = {"lr": {"low": 1e-5, "high": 1e-1, "log": True}, "coef": {"low": 0.0, "high": 1.0}}
 
 
+def paid(scale=1.0):
+    """A bonus of one's own, which is never run here."""
+    raise AssertionError("results run no code that they name")
+
+
 def search(trials=16, batch=4, seeds=2, fixed=(), space=(), **options):
     """The spec of a search; from the twelfth trial on, the sampler no longer draws at random."""
     options = {"trials": trials, "batch": batch, **SPACE, **dict(space), **options}

@@ -14,7 +14,7 @@ import jaxrl.sweep.run
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.results.query import curves
-from jaxrl.sweep.chunk import evaluation_points
+from jaxrl.spec.fields import evaluation_points
 from jaxrl.sweep.claims import FOLDER, Claims
 from jaxrl.sweep.lanes import most_lanes
 from jaxrl.sweep.plan import lanes as lanes_of_spec

@@ -324,15 +324,16 @@ def test_the_report_hides_no_trial_and_crowns_none():
     trials = [Trial(0, {"lr": 0.01}, 0.5, ""), Trial(1, {"lr": 0.02}, None, "diverged")]
     trials.append(Trial(2, {"lr": 0.04}, 0.75, ""))
     up, down = search().optuna, search(direction="minimize").optuna
-    lines = text(trials, up, seeds=(0, 1, 7)).splitlines()
+    lines = text(trials, up, seeds=(0, 1, 7), out=Path("OUT")).splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["trial", "lr", "eval_return"], ["2", "0.04", "0.75"], ["0", "0.01", "0.5"], ["1", "0.02", "diverged"]
     ]  # fmt: skip
     assert lines[4] == "best: trial 2, eval_return = 0.75 at lr = 0.04"
-    assert "not a result" in lines[5] and lines[5].endswith('seeds = "8:11"')
+    assert "not a result" in lines[5] and lines[5].endswith("on 3 others: jaxrl confirm OUT")
+    assert "confirm OUT --direction minimize" in text(trials, down, seeds=(0,), out=Path("OUT"))
     assert best(trials, down.direction).number == 0
-    assert text(trials, down, seeds=(0,)).splitlines()[1].split()[0] == "0"
-    assert text(trials[1:2], up, seeds=(0,)).endswith("no trial has a value")
+    assert text(trials, down, seeds=(0,), out=Path("OUT")).splitlines()[1].split()[0] == "0"
+    assert text(trials[1:2], up, seeds=(0,), out=Path("OUT")).endswith("no trial has a value")
 
 
 @pytest.mark.parametrize(
