@@ -151,7 +151,7 @@ def fake_run(monkeypatch, run):
     seen = []
     module = types.ModuleType("jaxrl.sweep.run")
 
-    def fake(spec, out, *, at_once, keep_state, stop, on_event):
+    def fake(spec, out, *, at_once, keep_state, stop, on_event, kept):
         seen.append((spec, out, at_once))
         run(on_event)
         return types.SimpleNamespace(stopped=stop())
