@@ -178,6 +178,7 @@ def confirm(
     direction: Literal["maximize", "minimize"] = "maximize",
     out: Path | None = None,
     at_once: Whole | None = None,
+    allow: Allowed = (),
 ) -> int:
     """Run the best point of a sweep or a search on fresh seeds.
 
@@ -193,7 +194,7 @@ def confirm(
     from jaxrl.sweep.confirm import again, best, sentence
 
     point = best(directory, metric, direction)
-    made = again(point, seeds)
+    made = again(point, seeds, allow=allow)
     print(sentence(point, metric))
     beside = directory.resolve()
     return execute(made, out or beside.with_name(f"{beside.name}-confirmed"), at_once)

@@ -6,17 +6,18 @@ seeds that no lane of the directory has.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrl.errors import UserError, unknown
+from jaxrl.references import check_allowed
 from jaxrl.results import query, store
 from jaxrl.results.values import shown
 from jaxrl.signatures import code_fingerprint, identity
-from jaxrl.spec.settings import Spec, references
+from jaxrl.spec.settings import Spec, catalogued
 from jaxrl.spec.spec import spec
 from jaxrl.spec.tables import parse_seeds
 from jaxrl.sweep.plan import lanes
@@ -25,6 +26,7 @@ from jaxrl.sweep.plan import lanes
 class Best(NamedTuple):
     """The point that was chosen."""
 
+    directory: Path
     fields: dict[str, Any]  # all of them
     told: dict[str, Any]  # those that differ between points
     value: float  # mean over `seeds` of the metric's last measured value
@@ -59,6 +61,7 @@ def best(directory: str | Path, metric: str = "eval_return", direction: str = "m
         warnings.warn(f"{directory} was written by other code: what runs now may not be what ran then", stacklevel=2)
     values = next(lane["values"] for lane in store.read_chunk(path).lanes if lane["lane"] == row["lane"])
     return Best(
+        Path(directory),
         {**manifest["program"], **values},
         {name: row[name] for name in names if row[name] == row[name]},
         float(means[place]),
@@ -69,14 +72,20 @@ def best(directory: str | Path, metric: str = "eval_return", direction: str = "m
     )
 
 
-def again(point: Best, seeds: int | str | Sequence[int] | None = None, own: Sequence[Callable] = ()) -> Spec:
+def again(
+    point: Best,
+    seeds: int | str | Sequence[int] | None = None,
+    own: Sequence[Callable] = (),
+    allow: Collection[str] = (),
+) -> Spec:
     """The spec of a point on fresh seeds: by default as many as it was chosen on, after the largest that was used.
 
     Args:
-        own: the Python environments, bonuses, agents and trainers that the point names; none is imported.
+        own: the Python environments, bonuses, agents and trainers that the point names.
+        allow: references to others that it names and that may be imported, as for `load_policy`.
 
     Raises:
-        UserError: a seed that was used, or user code that is not in `own`.
+        UserError: a seed that was used, or user code that is neither in `own` nor allowed.
     """
     first, count = max(point.used) + 1, len(point.seeds)
     chosen = parse_seeds(f"{first}:{first + count}" if seeds is None else seeds)
@@ -86,8 +95,7 @@ def again(point: Best, seeds: int | str | Sequence[int] | None = None, own: Sequ
             f"take others, as in seeds = '{first}:{first + count}'"
         )
     objects = {identity(thing): thing for thing in own}
-    if foreign := [name for name in references(point.fields, objects) if name not in objects]:
-        raise UserError(f"the point names your own code, {foreign[0]!r}: results run no code that they name")
+    check_allowed(point.fields, {*catalogued(), *allow, *objects}, point.directory)
     given: Mapping[str, Any] = {name: value for name, value in point.fields.items() if value is not None}
     named = ("env", "bonus", "agent", "trainer")
     fixed = {name: objects.get(value, value) if name in named else value for name, value in given.items()}

@@ -67,12 +67,13 @@ def test_results_run_no_code_that_they_name(tmp_path):
     made = spec(env="probe/chain", bonus="searches:paid", seeds=2)
     Bowl(tmp_path)(made)
     point = best(tmp_path)
-    with pytest.raises(UserError, match="the point names your own code, 'searches:paid'"):
+    with pytest.raises(UserError, match="name the code 'searches:paid'.*pass --allow searches:paid"):
         again(point)
     from searches import paid
 
     (first, _) = lanes(again(point, own=[paid]))
     assert (first.program["bonus"], first.seed) == ("searches:paid", 2)
+    assert lanes(again(point, allow=["searches:paid"]))[0] == first
 
 
 def test_a_metric_that_was_not_measured_is_named(tmp_path):
