@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +21,16 @@ from jaxrl.signatures import code_fingerprint
 from jaxrl.spec.spec import spec
 from jaxrl.sweep.plan import lanes, programs
 from jaxrl.sweep.tune import tune
-from jaxrl.types import IntrinsicReward
+
+if TYPE_CHECKING:  # not imported, because this process forks
+    from jaxrl.types import IntrinsicReward
 
 tune_module = sys.modules["jaxrl.sweep.tune"]
 
 SPACE = {"lr": {"low": 1e-5, "high": 1e-1, "log": True}, "coef": {"low": 0.0, "high": 1.0}}
 
 
-def paid(scale=1.0) -> IntrinsicReward:
+def paid(scale=1.0) -> "IntrinsicReward":
     """A bonus of one's own, which is never run here."""
     raise AssertionError("results run no code that they name")
 

@@ -115,7 +115,7 @@ def test_evaluation_points_that_both_budgets_have_are_kept_where_evals_grows_wit
 
 
 def test_an_extended_lane_that_is_stopped_goes_on_from_its_checkpoint(copy, straight, tiny_spec):
-    answers = iter([False])
+    answers = iter([False, False])  # not before it begins, not after the evaluation that it begins with
     longer = tiny_spec(**FOUR, **{**LONGER, "evals": 6})
     stopped, _ = told(longer, copy, stop=lambda: next(answers, True))
     assert stopped.stopped and stopped.steps == 4 * 32
