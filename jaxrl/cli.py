@@ -1,13 +1,15 @@
 """The command line. Everything a user can mistype is refused here, before jax is imported."""
 
 import dataclasses
+import functools
 import io
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +47,29 @@ SEEDS = "a count, start:stop, or a list, as in 1,5,7"
 READER_LEFT = 141  # 128 + SIGPIPE
 
 
+def _with_notes(command: Callable) -> Callable:
+    """What is left out of results, a warning in Python, is told as a note here, each once."""
+
+    @functools.wraps(command)
+    def noted(*arguments: Any) -> int:
+        said: set[str] = set()
+
+        def show(message, category, *place: Any, **more: Any) -> None:
+            if category is not UserWarning:
+                before(message, category, *place, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(f"note: {message}", file=sys.stderr)
+
+        with warnings.catch_warnings():
+            before = warnings.showwarning
+            warnings.showwarning = show  # type: ignore[assignment]
+            return command(*arguments)
+
+    return noted
+
+
+@_with_notes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 (not healthy), 2 (the user's mistake), 130 (interrupted), 141."""
     if arguments is None:
@@ -205,6 +230,7 @@ def evaluate(
     episodes: Whole = 128,
     seed: Whole = 0,
     allow: Allowed = (),
+    strict: bool = False,
 ) -> int:
     """Evaluate the final policy of every lane on fresh episodes.
 
@@ -212,22 +238,26 @@ def evaluate(
         directory: of the results.
         episodes: per lane, greedy and sampled each.
         seed: chooses the episodes.
+        strict: end at a damaged chunk instead of leaving it out with a note.
     """
     _existing(directory)
     _check_episodes(episodes, seed)
     prepare_jax(os.environ)
     from jaxrl.sweep.policy import evaluate as evaluate_lanes
 
-    print(evaluate_lanes(directory, episodes=episodes, seed=seed, allow=allow).to_string(index=False))
+    print(evaluate_lanes(directory, episodes=episodes, seed=seed, allow=allow, strict=strict).to_string(index=False))
     return 0
 
 
-def report(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> int:
+def report(
+    directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None, strict: bool = False
+) -> int:
     """Write one self-contained HTML page on one or several results directories.
 
     Args:
         directories: of results.
         out: the page; by default report.html in the first directory.
+        strict: end at a damaged chunk instead of leaving it out with a note.
     """
     if not directories:
         raise UserError("report: name at least one results directory")
@@ -235,7 +265,7 @@ def report(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path | None
         _existing(directory)
     from jaxrl.results.report import write_report
 
-    print(write_report(*directories, out=out or directories[0] / "report.html"))
+    print(write_report(*directories, out=out or directories[0] / "report.html", strict=strict))
     return 0
 
 

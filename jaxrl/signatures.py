@@ -30,7 +30,7 @@ WITHOUT_EFFECT_ON_NUMBERS = (
     "doctor.py",
     *("shapes.py", "envs/check.py", "intrinsic/check.py", "agents/check.py", "envs/gymnax_pictures.py"),
     *("results", "calibrate", "reproduce"),
-    *("trackers", "executors", "checkpoint.py", "disk.py", "spec/tables.py", "spec/draws.py"),
+    *("trackers", "executors", "checkpoint.py", "disk.py", "foreign.py", "spec/tables.py", "spec/draws.py"),
     *(f"sweep/{name}.py" for name in ("run", "claims", "tune", "study", "trials", "forecast", "ledger", "confirm")),
 )
 NUMERIC_DEPENDENCIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import NamedTuple
 
 import jax
@@ -230,3 +231,68 @@ def test_the_sums_are_those_of_every_other_file(two):
     sums = json.loads((path / SUMS).read_text())
     assert sorted([*sums, SUMS]) == files_of(path)
     assert all(entry["bytes"] == (path / name).stat().st_size for name, entry in sums.items())
+
+
+@pytest.mark.parametrize("what", ["pipe", "sparse", "sparse sums"])
+def test_what_would_wait_or_take_all_memory_is_passed_over(two, what):
+    file = two / "00000002" / (SUMS if what == "sparse sums" else RECORD)
+    file.unlink()
+    if what == "pipe":
+        os.mkfifo(file)
+    else:
+        file.touch()
+        os.truncate(file, 40 * 10**9)
+    told = []
+    assert restore(two, state(), told.append).step == 1 and len(told) == 1 and file.name in told[0]
+
+
+def test_nothing_is_deleted_but_checkpoints_and_nothing_through_a_link(two, tmp_path_factory):
+    data = two / "20240131"
+    data.mkdir()
+    (data / "measured.csv").write_text("1")
+    outside = tmp_path_factory.mktemp("outside")
+    for name in ("20240131", f"{STAGING}1"):
+        (outside / name).mkdir()
+        (outside / name / RECORD).write_text("{}")
+    (two / "link").symlink_to(outside)
+    save(two, 3, state(3), {})
+    assert steps(two) == [2, 3] and (data / "measured.csv").exists()
+    told = []
+    assert restore(two / "link", state(), told.append) is None and "is a symbolic link" in told[0]
+    with pytest.raises(OSError, match="symbolic link"):
+        save(two / "link", 1, state(), {})
+    checkpoint.forget(two / "link")
+    checkpoint.forget(two)
+    assert sorted(path.name for path in outside.iterdir()) == [f"{STAGING}1", "20240131"]
+    assert sorted(path.name for path in two.iterdir()) == ["20240131", "link"]
+
+
+def resealed(path, **changes):
+    record = json.loads((path / RECORD).read_text())
+    (path / RECORD).write_text(json.dumps({**record, **changes}))
+    (path / SUMS).write_text(json.dumps(checkpoint._sums(path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"step": "2"}, "field step is '2', expected a whole number"),
+        ({"step": 7}, "field step of record.json is 7, and the directory bears 2"),
+        ({"record": []}, "field record is \\[\\], expected a mapping"),
+        ({"record": {}}, "field record.step was is missing"),
+        ({"arrays": 5}, "field arrays is 5, expected a mapping"),
+    ],
+)
+def test_a_record_that_was_changed_and_sealed_again_is_passed_over_with_its_field(two, changes, said):
+    resealed(two / "00000002", **changes)
+    told = []
+    assert restore(two, state(), told.append, {"step was": int}).step == 1
+    assert len(told) == 1 and re.search(said, told[0])
+
+
+@pytest.mark.parametrize("entry", [[], [[1]], ["x", "y", "z"]])
+def test_an_array_of_no_shape_is_a_difference(two, entry):
+    arrays = json.loads((two / "00000002" / RECORD).read_text())["arrays"]
+    resealed(two / "00000002", arrays={**arrays, "rest.0": entry})
+    with pytest.raises(UserError, match="does not fit: rest.0 is"):
+        restore(two, state())

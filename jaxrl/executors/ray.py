@@ -60,7 +60,10 @@ def run(
 
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    everything, committed = lanes(spec), store.committed(out, code=code_fingerprint())
+    everything, code = lanes(spec), code_fingerprint()
+    for sentence in store.set_damaged_aside(out, code, {lane.id for lane in everything}):
+        on_event({"kind": "note", "text": sentence})
+    committed = store.committed(out, code=code)
     groups = [group for _, group in programs(everything)]
     waiting = [group for group in groups if any(lane.id not in committed for lane in group)]
     skipped = sum(lane.id in committed for lane in everything)

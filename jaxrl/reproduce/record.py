@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl import signatures
+from jaxrl import disk, foreign, signatures
 from jaxrl.devices import cores
 from jaxrl.errors import UserError, unknown
 from jaxrl.reproduce import catalogue
@@ -31,6 +31,19 @@ DECIDING = (
     *("calibrate/", "results/stats.py", "results/query.py"),
     *("reproduce/counts.py", "reproduce/lab.py", "reproduce/verdict.py"),
 )
+MOST_BYTES = 2**24  # ours: of a file of records; the largest has 60,000
+NUMBER = (float, None)
+DIFFERENCE_FORM = {
+    **{"says": str, "panel": str, "first": str, "second": str, "at": dict, "share": float, "margin": float},
+    **{"gain": bool, "value": NUMBER, "low": NUMBER, "high": NUMBER, "verdict": str, "lost": int},
+}
+FORM = {
+    **{"claim": str, "verdict": str, "seeds": [int], "steps": int, "seconds": float, "diverged": int},
+    **{"measured": str, "machine": str, "commit": (str, None), "dirty": (bool, None), "code": {str: str}},
+    "differences": [DIFFERENCE_FORM],
+    "panels": {str: {"title": str, "units": str, "coords": {str: list}, "scores": list}},
+    "chosen": [{"arm": str, "at": dict, "chosen": dict, "tried": [dict]}],
+}
 DIGITS = 6  # significant, of a score
 
 
@@ -41,17 +54,27 @@ def path(name: str) -> Path:
 
 def read(name: str, scale: str) -> dict[str, Any] | None:
     """What was measured of a claim at a scale; None where nothing was. Raises UserError if the file is damaged."""
-    return parsed(path(name)).get(scale) if path(name).exists() else None
+    found = parsed(path(name)).get(scale) if path(name).exists() else None
+    return None if found is None else checked(path(name), found)
 
 
 def parsed(file: Path) -> dict[str, Any]:
     """A JSON file with one mapping."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = foreign.parsed(disk.read(file, MOST_BYTES))
+        foreign.check(found, dict)
+    except (ValueError, OSError) as error:
         raise UserError(f"{file} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{file} is damaged: it holds no mapping")
+    return found
+
+
+def checked(file: Path, found: Any) -> dict[str, Any]:
+    """A record of a file, if it has the fields that are read of one; raises UserError naming the first that is not."""
+    try:
+        foreign.check(found, FORM)
+        panels_of(found)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged: {error}") from None
     return found
 
 

@@ -137,6 +137,6 @@ def kept(name: str, scale: str, out: Path) -> dict[str, Any] | None:
     """The record of an earlier sitting in `out`; None where there is none that can be read."""
     file = place(name, scale, out) / "record.json"
     try:
-        return record.parsed(file) if file.exists() else None
+        return record.checked(file, record.parsed(file)) if file.exists() else None
     except UserError:
         return None

@@ -8,6 +8,7 @@ warning; between directories a difference of code becomes a dimension like any o
 import json
 import math
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ import xarray as xr
 
 from jaxrl.errors import UserError, unknown
 from jaxrl.metrics import METRICS
-from jaxrl.results.store import LANE_COLUMNS, METRIC_COLUMNS, chunks, read_tables
+from jaxrl.results.layout import CONTINUES, FINAL, LANE_COLUMNS, METRIC_COLUMNS, PROVENANCE
+from jaxrl.results.reading import chunks, passing_over_damage, read_tables
 from jaxrl.signatures import code_fingerprint
 
 UNITS = {
@@ -25,24 +27,22 @@ UNITS = {
     "bonus_max": "reward", "length": "environment steps", "episodes": "episodes", "coverage": "fraction of states",
     "first_visit": "environment steps",
 }  # fmt: skip
-FINAL = "final_"
-PROVENANCE = ("chunk", "commit", "dirty")
-CONTINUES = "continues"
 MAX_CELLS = 10**7
 SPARSE = 8  # ours: cells of a grid for each point in it, beyond which the points are listed instead
 
 
-def lanes(*directories) -> pd.DataFrame:
+def lanes(*directories, strict: bool = False) -> pd.DataFrame:
     """One row per lane: id, seed, status, provenance, every static field and value, last measured value of each metric.
 
     `directories` are one or several, or a list of them, here and below.
     ``continues`` is the id of the shorter lane that it went on from, or "".
     A metric is called "final_" + its name, and is NaN for a diverged lane. A field is NaN where it does not apply.
+    A chunk that is damaged is left out with a warning, or with ``strict`` an error.
     """
-    return _load(directories)[0]
+    return _load(directories, strict)[0]
 
 
-def sql(statement: str, *directories) -> pd.DataFrame:
+def sql(statement: str, *directories, strict: bool = False) -> pd.DataFrame:
     """Run SQL (DuckDB) over two tables, ``lanes`` and ``metrics``.
 
     ``lanes`` is what ``lanes()`` gives; ``metrics`` has lane, seed, iteration, step and a column per metric. What was
@@ -50,7 +50,7 @@ def sql(statement: str, *directories) -> pd.DataFrame:
     """
     import duckdb
 
-    frame, metrics = _load(directories)
+    frame, metrics = _load(directories, strict)
     # No statement reads or writes a file: the tables are all there is.
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("lanes", pa.Table.from_pandas(frame, preserve_index=False))
@@ -61,7 +61,7 @@ def sql(statement: str, *directories) -> pd.DataFrame:
             raise UserError(f"the query failed: {error}") from error
 
 
-def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
+def curves(*directories, include_diverged: bool = False, strict: bool = False) -> xr.Dataset:
     """Every metric over dims (swept names..., seed, iteration), float32, NaN where missing or not measured.
 
     Swept is every field that takes more than one value over the lanes; the others are ``attrs``. The field "steps" is
@@ -70,7 +70,7 @@ def curves(*directories, include_diverged: bool = False) -> xr.Dataset:
     along one dim, "point", with the swept names as coordinates along it. Coordinates ``lane``, ``status`` and
     ``packing`` describe each lane, "" where there is none. Raises ``UserError`` if two lanes claim the same place.
     """
-    frame, table = _load(directories)
+    frame, table = _load(directories, strict)
     varied = swept(frame)
     names, points = _axes(frame, varied)
     frame = frame.assign(**points)
@@ -218,7 +218,7 @@ def _axes(frame: pd.DataFrame, varied: list[str]) -> tuple[list[str], dict[str, 
     return ["point"], {"point": number}
 
 
-def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
+def _load(directories, strict: bool) -> tuple[pd.DataFrame, pa.Table]:
     """The ``lanes`` frame and the ``metrics`` table of all directories; a lane committed twice is read once."""
     directories = [one for entry in directories for one in (entry if isinstance(entry, list | tuple) else [entry])]
     if not directories:
@@ -226,8 +226,7 @@ def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
     rows: list[dict] = []
     tables: list[pa.Table] = []
     seen: set[str] = set()
-    for directory, manifest in ((one, manifest) for one in directories for manifest in _one_code(one)):
-        lane_table, metric_table = read_tables(f"{directory}/{manifest['chunk']}", manifest)
+    for manifest, lane_table, metric_table in _read(directories, strict):
         program = _flat(manifest["program"])
         provenance = {name: manifest[name] for name in ("code", *PROVENANCE)}
         fresh = [row for row in lane_table.to_pylist() if row["lane"] not in seen]
@@ -242,6 +241,8 @@ def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
             metric_table = metric_table.filter(pc.is_in(metric_table["lane"], pa.array(names, pa.string())))
         tables.append(metric_table)
         seen.update(names)
+    if not tables:
+        raise UserError(f"no chunk of {', '.join(map(str, directories))} can be read")
     metrics = pa.concat_tables(tables, promote_options="default")
     frame = pd.DataFrame(rows).astype({"first_bad_iteration": "Int64"})
     last = metrics.drop_columns(["seed", "iteration", "step"]).to_pandas().groupby("lane").last().add_prefix(FINAL)
@@ -250,8 +251,19 @@ def _load(directories) -> tuple[pd.DataFrame, pa.Table]:
     return frame, metrics
 
 
-def _one_code(directory) -> list[dict]:
-    manifests = chunks(directory)
+def _read(directories, strict: bool) -> Iterator[tuple[dict, pa.Table, pa.Table]]:
+    """(manifest, lanes, metrics) of every chunk."""
+    for directory in directories:
+        for manifest in _one_code(directory, strict):
+            tables: tuple[pa.Table, ...] = ()
+            with passing_over_damage(strict):
+                tables = read_tables(f"{directory}/{manifest['chunk']}", manifest)
+            if tables:
+                yield manifest, *tables
+
+
+def _one_code(directory, strict: bool) -> list[dict]:
+    manifests = chunks(directory, strict)
     if not manifests:
         raise UserError(f"no chunk was committed in {str(directory)!r}")
     # What runs now reads what it wrote, also where other code wrote later.

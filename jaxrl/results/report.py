@@ -5,6 +5,7 @@ import io
 import json
 import os
 import uuid
+import warnings
 from html import escape
 from pathlib import Path
 
@@ -45,14 +46,24 @@ code { font-size: .85em; }
 """
 
 
-def write_report(*directories, out) -> Path:
-    """Write the report on one or several results directories to the file ``out`` (".html") and return its path."""
+def write_report(*directories, out, strict: bool = False) -> Path:
+    """Write the report on one or several results directories to the file ``out`` (".html") and return its path.
+
+    What was left out, damaged chunks say, is told once as a warning and on the page; with ``strict`` those are errors.
+    """
     out = Path(out)
     if out.suffix != ".html":
         raise UserError(f"out is {str(out)!r}, but the report is one file whose name ends in .html")
     partial = out.with_name(f".{uuid.uuid4().hex}.html")
     with disk.place(out.parent):
-        page = _page(directories)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame, dataset = lanes(*directories, strict=strict), curves(*directories, strict=strict)
+            manifests = [manifest for one in directories for manifest in chunks(one, strict)]
+        told = dict.fromkeys(str(warning.message) for warning in caught)  # each was read twice
+        for sentence in told:
+            warnings.warn(sentence, stacklevel=2)
+        page = _page(directories, frame, dataset, manifests, list(told))
         try:
             partial.write_text(page, encoding="utf-8")
             os.replace(partial, out)
@@ -88,10 +99,9 @@ def _importance(dataset: xr.Dataset) -> dict[str, Figure]:
     return {"importance": plot.importance(dataset)} if varies else {}
 
 
-def _page(directories) -> str:
-    frame, dataset = lanes(*directories), curves(*directories)
+def _page(directories, frame: pd.DataFrame, dataset: xr.Dataset, manifests: list[dict], told: list[str]) -> str:
     # only what was read: lanes of other code or committed twice come from chunks that are not in the frame
-    read = {manifest["chunk"]: manifest for one in directories for manifest in chunks(one)}
+    read = {manifest["chunk"]: manifest for manifest in manifests}
     manifests = [manifest for chunk, manifest in read.items() if chunk in set(frame["chunk"])]
     diverged = frame[frame["status"] == "diverged"]
     abandoned = sum(len(unfinished(one)) for one in directories)
@@ -107,6 +117,7 @@ def _page(directories) -> str:
 <title>{escape(question)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(question)}</h1>
 <p class="lead">{escape(lead)}</p>
+{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in told)}
 <nav><a href="#cells">Every cell</a><a href="#figures">Figures</a><a href="#diverged">Diverged lanes</a>
 <a href="#programs">Programs</a><a href="#provenance">Provenance</a></nav>
 <h2 id="cells">Every cell</h2>
@@ -162,8 +173,8 @@ def _programs(manifests: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
         )
         row["chunks"] += 1
         row["lanes"] += len(manifest["lanes"])
-        for name, seconds in manifest["timing"].items():
-            if isinstance(seconds, int | float):
+        for name in ("compile_seconds", "run_seconds"):
+            if isinstance(seconds := manifest["timing"].get(name), int | float):
                 row[name] = round(row.get(name, 0) + seconds, 3)
     table = pd.DataFrame(rows.values())
     return table[[name for name in table if name != "program"] + ["program"]]

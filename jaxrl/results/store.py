@@ -8,59 +8,85 @@
 
 A chunk is written under a hidden name, every file flushed to disk and the manifest last, then renamed to its id in
 one step: of two writers of one chunk the first wins, whole. A directory without a manifest does not exist.
-Loading never unpickles, follows no link, and parses the very bytes whose SHA-256 was checked.
+What is damaged is never deleted: it is set aside under a hidden name when its lanes are to be run again.
 """
 
+import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
-import subprocess
 import uuid
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
-from jaxrl import disk
-from jaxrl.errors import MOST_SHOWN, UserError, unknown
+from jaxrl import disk, foreign
+from jaxrl.errors import UserError
+from jaxrl.results.commit import git_state
+from jaxrl.results.layout import (
+    FILES,
+    MANIFEST,
+    METRIC_COLUMNS,
+    NAME,
+    RESERVED,
+    SCHEMA,
+    STATUSES,
+    Chunk,
+    as_json,
+    is_reserved,
+)
+from jaxrl.results.reading import (
+    Damaged,
+    check_contents,
+    chunks,
+    committed,
+    entries,
+    is_committed,
+    load_params,
+    passing_over_damage,
+    read_chunk,
+    read_file,
+    read_manifest,
+    read_tables,
+    seal,
+    whole_id,
+)
 from jaxrl.sweep.plan import chunk_id
 
-SCHEMA = 1
-FILES = ("config.json", "metrics.parquet", "lanes.parquet", "params.safetensors")
-MANIFEST = "manifest.json"
+__all__ = [
+    "FILES",
+    "MANIFEST",
+    "METRIC_COLUMNS",
+    "Chunk",
+    "Damaged",
+    "UserError",
+    "chunks",
+    "committed",
+    "git_state",
+    "load_params",
+    "passing_over_damage",
+    "read_chunk",
+    "read_file",
+    "read_manifest",
+    "read_tables",
+    "redacted",
+    "seal",
+    "set_damaged_aside",
+    "unfinished",
+    "whole_id",
+    "write_chunk",
+]
+
 STAGING = ".unfinished-"
+ASIDE = ".damaged-"
 LARGE = 2**16  # bytes of a table, above which it is compressed
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 SECRET = re.compile(r"(api|access|private)_?key$|(^|_)(token|secret|password)$", re.IGNORECASE)
-LANE_COLUMNS = ("lane", "seed", "status", "first_bad_iteration", "packing")
-MANIFEST_FIELDS = {"chunk", "program", "lanes", "seeds", "diverged", "code", "commit", "dirty", "environment"} | {
-    *("sources", "packing", "timing", "committed", "files")
-}
-METRIC_COLUMNS = ("lane", "seed", "iteration", "step")
-
-
-class Chunk(NamedTuple):
-    """R lanes of one program that ran together, with K recorded iterations."""
-
-    program: dict  # static fields, JSON values
-    lanes: list[dict]  # [R] lane (its id), seed, values, status ("ok" or "diverged"), first_bad_iteration (int or None)
-    iterations: np.ndarray  # [K] int
-    steps: np.ndarray  # [K] int  environment steps of one lane at the end of each iteration
-    curves: dict[str, np.ndarray]  # [R, K] float32, NaN where not measured
-    params: dict[str, np.ndarray]  # [R, ...] under flat "a/b/c" names
-    code: str  # fingerprint of everything in jaxrl that can change numbers
-    sources: dict  # fingerprint of the user's own code by reference, version of the environment's library by name
-    timing: dict  # started (ISO 8601, UTC) and seconds; kept in the manifest only, so equal runs give equal metrics
-    packing: dict  # lanes at once, devices, ...: what may change the last bits
-    environment: dict  # versions, backend, devices
-    continues: dict = {}  # `lanes`, id -> id of the shorter one; `iteration` after which; `unevaluated` points
 
 
 def write_chunk(root, chunk: Chunk) -> Path:
@@ -73,11 +99,12 @@ def write_chunk(root, chunk: Chunk) -> Path:
     name = chunk_id([lane["lane"] for lane in chunk.lanes])
     final, staging = root / name, root / f"{STAGING}{uuid.uuid4().hex}"
     contents = dict(zip(FILES, _contents(chunk), strict=True))
-    manifest = _seal(redacted(_manifest(name, chunk, contents)))
+    manifest = redacted(_manifest(name, chunk, contents))
+    check_contents(final, foreign.parsed(as_json(manifest).encode()), contents)  # what no reader takes is not committed
     try:
         staging.mkdir(parents=True)
         try:
-            for file, content in {**contents, MANIFEST: manifest}.items():
+            for file, content in {**contents, MANIFEST: seal(manifest)}.items():
                 disk.write(staging / file, content)
             disk.sync_directory(staging)
             _publish(staging, final)
@@ -89,115 +116,26 @@ def write_chunk(root, chunk: Chunk) -> Path:
     return final
 
 
-def chunks(root) -> list[dict]:
-    """Manifests of the committed chunks of ``root``, oldest first; raises ``UserError`` naming a damaged one."""
-    found = [read_manifest(entry) for entry in _entries(root) if _is_committed(entry)]
-    return sorted(found, key=lambda manifest: (manifest["committed"], manifest["chunk"]))
+def set_damaged_aside(root, code: str, lanes: Collection[str]) -> list[str]:
+    """Rename damaged chunks of ``root``, so that what they held can be run again; a sentence for each.
+
+    These are every chunk whose manifest is damaged, and those of ``code`` with any of ``lanes`` that cannot be read.
+    """
+    told, wanted = [], set(lanes)
+    for entry in filter(is_committed, entries(root)):
+        try:
+            manifest = read_manifest(entry)
+            if manifest["code"] == code and not wanted.isdisjoint(manifest["lanes"]):
+                read_chunk(entry)
+        except Damaged as error:
+            told.append(f"{error}: this run set it aside as {_set_aside(entry).name}")
+    return told
 
 
 def unfinished(root) -> list[Path]:
     """Directories that a writer left behind without committing; they are never read and may be deleted."""
-    return [entry for entry in _entries(root) if not _is_committed(entry) and (entry / FILES[0]).exists()]
-
-
-def committed(root, code: str | None = None) -> dict[str, Path]:
-    """Directory of every committed lane id, of one code fingerprint or of all; the first commit of a lane counts."""
-    lanes: dict[str, Path] = {}
-    for manifest in chunks(root):
-        if code in (None, manifest["code"]):
-            for lane in manifest["lanes"]:
-                lanes.setdefault(lane, Path(root) / manifest["chunk"])
-    return lanes
-
-
-def read_manifest(path) -> dict:
-    """The manifest of the chunk directory ``path``; raises ``UserError`` if a byte of it changed."""
-    path = Path(path)
-    if path.is_symlink():
-        raise UserError(f"{path} is a symbolic link: results are read from real directories only")
-    raw = _read(path / MANIFEST)
-    try:
-        manifest = json.loads(raw)
-        intact = raw == _seal({key: value for key, value in manifest.items() if key != "checksum"})
-    except (ValueError, AttributeError, RecursionError):
-        intact = False
-    if not intact:
-        raise _damaged(path / MANIFEST)
-    if manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path / MANIFEST} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}")
-    if missing := MANIFEST_FIELDS - set(manifest):
-        raise UserError(f"{path / MANIFEST} lacks the fields {sorted(missing)}")
-    if not isinstance(manifest["lanes"], list) or not all(NAME.fullmatch(str(lane)) for lane in manifest["lanes"]):
-        raise UserError(f"{path / MANIFEST} names lanes {manifest['lanes']}; a lane id matches {NAME.pattern}")
-    if manifest["chunk"] != path.name or not NAME.fullmatch(path.name):
-        raise UserError(f"{path} holds chunk {manifest['chunk']!r}: a chunk's directory bears the chunk's id")
-    if set(manifest["files"]) != set(FILES):
-        raise UserError(f"{path / MANIFEST} lists {sorted(manifest['files'])}, but the files of a chunk are {FILES}")
-    return manifest
-
-
-def read_file(path, name: str, manifest: dict, verify: bool = True) -> bytes:
-    """One file of the chunk directory ``path``; raises ``UserError`` naming it if size or SHA-256 differ."""
-    content = _read(Path(path) / name)
-    if verify and {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} != manifest["files"][name]:
-        raise _damaged(Path(path) / name)
-    return content
-
-
-def read_tables(path, manifest: dict, verify: bool = True) -> tuple[pa.Table, pa.Table]:
-    """The ``lanes`` and ``metrics`` tables of a chunk."""
-    # Not read_table, whose threads take longer to start than a small table does to read.
-    return tuple(
-        pq.ParquetFile(
-            pa.BufferReader(read_file(path, name, manifest, verify)), page_checksum_verification=True
-        ).read(use_threads=False)
-        for name in ("lanes.parquet", "metrics.parquet")
-    )
-
-
-def read_chunk(path, verify: bool = True) -> Chunk:
-    """The chunk that ``write_chunk`` wrote at ``path`` (tuples come back as lists, secrets redacted)."""
-    path = Path(path)
-    manifest = read_manifest(path)
-    config = json.loads(read_file(path, "config.json", manifest, verify))
-    lanes, metrics = read_tables(path, manifest, verify)
-    status = lanes.select(["lane", "status", "first_bad_iteration"]).to_pylist()
-    shape = (lanes.num_rows, metrics.num_rows // lanes.num_rows)
-    column = {name: metrics[name].to_numpy() for name in metrics.column_names if name != "lane"}
-    return Chunk(
-        program=config["program"],
-        lanes=[{**lane, **row} for lane, row in zip(config["lanes"], status, strict=True)],
-        iterations=column["iteration"][: shape[1]],
-        steps=column["step"][: shape[1]],
-        curves={name: column[name].reshape(shape) for name in column if name not in METRIC_COLUMNS},
-        params=safetensors.numpy.load(read_file(path, "params.safetensors", manifest, verify)),
-        code=manifest["code"],
-        sources=manifest["sources"],
-        timing=manifest["timing"],
-        packing=manifest["packing"],
-        environment=manifest["environment"],
-        continues=manifest.get("continues", {}),
-    )
-
-
-def load_params(root, lane: str) -> dict[str, np.ndarray]:
-    """Final parameters of one lane, by `whole_id`, under flat "a/b/c" names; raises ``UserError`` where it is not."""
-    lanes = committed(root)
-    lane = whole_id(lane, lanes, root)
-    manifest = read_manifest(lanes[lane])
-    params = safetensors.numpy.load(read_file(lanes[lane], "params.safetensors", manifest))
-    return {name: array[manifest["lanes"].index(lane)] for name, array in params.items()}
-
-
-def whole_id(given: str, lanes: Collection[str], root) -> str:
-    """The lane id that begins with `given`; raises ``UserError`` where none of `lanes` does, or several do."""
-    found = [lane for lane in lanes if lane.startswith(given)] if given else []
-    if given in lanes or len(found) == 1:
-        return given if given in lanes else found[0]
-    if found:
-        some = ", ".join(sorted(found)[:MOST_SHOWN])
-        raise UserError(f"lane {given!r} could be any of {len(found)} in {root}: {some}")
-    raise unknown(f"lane in {root}", given, lanes)
+    left = [entry for entry in entries(root) if not is_committed(entry) and not entry.name.startswith(ASIDE)]
+    return [entry for entry in left if (entry / FILES[0]).exists()]
 
 
 def _check(chunk: Chunk) -> None:
@@ -210,14 +148,14 @@ def _check(chunk: Chunk) -> None:
         raise ValueError(f"a chunk needs lanes with distinct ids matching {NAME.pattern}, not {ids}")
     if len(values) != 1:
         raise ValueError(f"lanes of one program have the same values, not {sorted(values)}")
-    if {*values.pop(), *chunk.program} & set(LANE_COLUMNS) or set(chunk.curves) & set(METRIC_COLUMNS):
-        raise ValueError(f"fields may not be called {LANE_COLUMNS}, nor metrics {METRIC_COLUMNS}")
+    if any(map(is_reserved, {*values.pop(), *chunk.program})) or set(chunk.curves) & set(METRIC_COLUMNS):
+        raise ValueError(f"fields may not be called {sorted(RESERVED)} or final_..., nor metrics {METRIC_COLUMNS}")
     if len(chunk.steps) != shape[1] or wrong:
         raise ValueError(
             f"of {shape[0]} lanes and {shape[1]} iterations, these have the wrong shape: {wrong or 'steps'}"
         )
-    if {lane["status"] for lane in chunk.lanes} - {"ok", "diverged"}:
-        raise ValueError("the status of a lane is 'ok' or 'diverged'")
+    if {lane["status"] for lane in chunk.lanes} - set(STATUSES):
+        raise ValueError(f"the status of a lane is one of {STATUSES}")
 
 
 def _contents(chunk: Chunk) -> tuple[bytes, ...]:
@@ -233,7 +171,7 @@ def _contents(chunk: Chunk) -> tuple[bytes, ...]:
         "seed": seeds,
         "status": [lane["status"] for lane in lanes],
         "first_bad_iteration": pa.array([lane["first_bad_iteration"] for lane in lanes], pa.int64()),
-        "packing": [_json(chunk.packing)] * len(lanes),
+        "packing": [as_json(chunk.packing)] * len(lanes),
         **{name: np.array([lane["values"][name] for lane in lanes], float) for name in lanes[0]["values"]},
     }
     metric_table = {
@@ -250,7 +188,7 @@ def _contents(chunk: Chunk) -> tuple[bytes, ...]:
     # safetensors writes the memory as it lies, so a transposed view would come back scrambled
     params = {name: np.ascontiguousarray(array) for name, array in chunk.params.items()}
     return (
-        (_json(redacted(config)) + "\n").encode(),
+        (as_json(redacted(config)) + "\n").encode(),
         _parquet(metric_table),
         _parquet(lane_table),
         safetensors.numpy.save(params),
@@ -288,20 +226,6 @@ def _manifest(name: str, chunk: Chunk, contents: dict[str, bytes]) -> dict:
     }
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the running source and whether tracked files differ from it; None where git cannot tell."""
-    try:
-        answer = [
-            subprocess.run(
-                ["git", "-C", Path(__file__).parent, *command], capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-    return {"commit": answer[0], "dirty": bool(answer[1])}
-
-
 def redacted(value):
     """The same JSON value without the strings filed under a name such as API_KEY or password."""
     if isinstance(value, dict):
@@ -312,49 +236,25 @@ def redacted(value):
     return [redacted(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _json(value, **style) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False, **style)
-
-
-def _seal(manifest: dict) -> bytes:
-    """Canonical bytes of a manifest with its own checksum: any other bytes are a damaged manifest."""
-    checksum = hashlib.sha256(_json(manifest).encode()).hexdigest()
-    return (_json({**manifest, "checksum": checksum}, indent=1) + "\n").encode()
-
-
 def _publish(staging: Path, final: Path) -> None:
     """Give the finished directory its name, unless another writer committed the same lanes first."""
-    if final.is_dir() and not _is_committed(final):
+    if final.is_dir() and not is_committed(final):
         os.rename(final, final.with_name(f"{STAGING}{uuid.uuid4().hex}"))  # half a copy, or its manifest was deleted
     try:
         os.rename(staging, final)
     except OSError:
-        if not _is_committed(final):
+        if not is_committed(final):
             raise
+        try:
+            read_chunk(final)
+        except Damaged:
+            _set_aside(final)
+            os.rename(staging, final)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
-    except OSError as error:
-        if path.is_symlink():
-            raise UserError(f"{path} is a symbolic link: results are read from real files only") from error
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _entries(root) -> list[Path]:
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"there is no results directory {str(root)!r}")
-    return sorted(entry for entry in root.iterdir() if entry.is_dir())
-
-
-def _is_committed(path: Path) -> bool:
-    return not path.name.startswith(STAGING) and os.path.lexists(path / MANIFEST)
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged: its bytes changed after they were committed; "
-                     f"delete the directory {path.parent} and run the sweep again to get its lanes back")  # fmt: skip
+def _set_aside(path: Path) -> Path:
+    """Rename what is damaged, which may still be somebody's data; another process may have been faster."""
+    aside = path.with_name(f"{ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)
+    return aside

@@ -33,6 +33,10 @@ LONG = 10.0  # seconds without a look at whether to stop; what cannot be cut and
 MOST_LOST = 300.0  # seconds of work that a killed process loses, or
 SHARE_LOST = 0.1  # of the chunk's duration if that is less, but
 CHECKPOINT_SHARE = 0.01  # of the time at most goes into checkpoints, so short chunks may lose more than a tenth
+RECORD_FORM = {  # of a checkpoint's
+    **{"started": str, "run_seconds": float, "resumed_after": [int], "packing": dict},
+    "continues?": {"lanes": {str: str}, "iteration": int},
+}
 FIRST_CHECKPOINT = 1.0  # ours: seconds that the first checkpoint costs, which imports orbax
 
 
@@ -55,12 +59,12 @@ class Compiled(NamedTuple):
 class Resources(NamedTuple):
     """What a chunk runs with beside its program."""
 
-    checkpoints: Path  # its folder of them
+    checkpoints: Callable[[], Path]  # its folder of them: the results may be moved while it runs
     code: str  # fingerprint
     ledger: Ledger
     stop: Callable[[], bool]  # asked once after every segment
     agree: Callable[[int], int]  # iterations done when told to stop -> those to stop after, of several hosts the same
-    out: Path  # the results
+    out: Callable[[], Path]  # the results
     origin: extend.Origin | None = None  # what the chunk's lanes continue
     keep: bool = False  # the states that its lanes end with
 
@@ -123,7 +127,7 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     last = iterations(static)
     marks = evaluation_points(last, static["evals"])
     values, keys = inputs(chunk, compiled.rows)
-    named = [_named(lane) for lane in chunk.lanes]
+    named = [{"lane": lane.id, "seed": lane.seed, "values": lane.values} for lane in chunk.lanes]
     ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
     jax.block_until_ready(states)
@@ -185,7 +189,7 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
 
     if using.keep:
         trimmed = jax.tree.map(lambda x: x[:count], states)
-        extend.keep(using.out, chunk, done, trimmed, lambda text: ledger.tell({"kind": "note", "text": text}))
+        extend.keep(using.out(), chunk, done, trimmed, lambda text: ledger.tell({"kind": "note", "text": text}))
     if continues := record.get("continues", {}):
         evaluations = [curves[name] for name in compiled.evaluated]
         continues = {**continues, "unevaluated": extend.unevaluated(continues, marks, evaluations)}
@@ -227,7 +231,7 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
     curve = jax.ShapeDtypeStruct((count, last), np.float32)
     like = {"states": trimmed, "curves": dict.fromkeys(compiled.metrics, curve)}
     note = lambda sentence: using.ledger.tell({"kind": "note", "text": sentence})
-    found = checkpoint.restore(using.checkpoints, like, note)
+    found = checkpoint.restore(using.checkpoints(), like, note, RECORD_FORM, most=last - 1)
     packing = dict(compiled.packing._asdict())
     placed = lambda states: jax.tree.map(
         lambda x, shape: jax.device_put(x, shape.sharding), padded(states, compiled.rows), compiled.states
@@ -262,13 +266,13 @@ def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, u
     """Write a checkpoint and return the seconds that it took; a disk that refuses is told of and costs no result."""
     import orbax.checkpoint  # noqa: F401  (once, and no measure of what the next checkpoint costs)
 
-    clock = time.monotonic()
+    clock, folder = time.monotonic(), using.checkpoints()
     trimmed = jax.tree.map(lambda x: x[: len(chunk.lanes)], states)
     try:
-        path = checkpoint.save(using.checkpoints, done, {"states": trimmed, "curves": curves}, record)
+        path = checkpoint.save(folder, done, {"states": trimmed, "curves": curves}, record)
     except OSError as error:
-        why = disk.refusal(using.checkpoints, error)
-        text = f"cannot write a checkpoint to {using.checkpoints}: {why}; chunk {chunk.id} runs on without"
+        why = disk.refusal(folder, error)
+        text = f"cannot write a checkpoint to {folder}: {why}; chunk {chunk.id} runs on without"
         using.ledger.tell({"kind": "note", "text": text})
     else:
         seconds = time.monotonic() - clock
@@ -279,10 +283,6 @@ def _save(chunk: Chunk, states: PyTree, curves: dict, done: int, record: dict, u
 def _interval(cost: float, whole: float) -> float:
     """Seconds between two checkpoints, given what one costs and how long the chunk takes."""
     return max(cost / CHECKPOINT_SHARE, min(MOST_LOST, SHARE_LOST * whole))
-
-
-def _named(lane) -> dict[str, Any]:
-    return {"lane": lane.id, "seed": lane.seed, "values": lane.values}
 
 
 def inputs(chunk: Chunk, multiple: int) -> tuple[dict[str, Any], Key]:

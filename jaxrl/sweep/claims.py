@@ -1,12 +1,15 @@
 """Who runs what: of several processes on one results directory, one owns a chunk's lanes. No jax here.
 
-    ROOT/.running/<chunk id>.claim     JSON: host, boot, process, a nonce, the lanes; created by O_EXCL, touched as a
-                                       heartbeat, deleted at the end
+    ROOT/.running/<chunk id>.claim     JSON: host, boot, process, the directory, a nonce, the lanes; created by O_EXCL,
+                                       touched as a heartbeat, deleted at the end
     ROOT/.running/<chunk id>/          the chunk's checkpoints
 
 A claim whose process is gone is taken over: at once on the machine (and process namespace) that it names, elsewhere
 when nobody has seen its heartbeat move for `LEASE` seconds of the observer's own monotonic clock, so clocks of
-machines are never compared. Should two owners arise all the same, no result is harmed: of two commits of a lane the
+machines are never compared. A claim names the directory that it is of by device and inode, as its machine numbers them:
+there, the claim in a copy of the directory is dead at once, and one in a directory that was moved is not. Other
+machines number devices, and some network file systems files, in other ways, so they go by the heartbeat alone, which
+does not move in a copy either. Should two owners arise all the same, no result is harmed: of two commits of a lane the
 first counts.
 """
 
@@ -21,9 +24,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrl import disk, foreign
 from jaxrl.errors import UserError
 
 FOLDER = ".running"
+MOST_BYTES = 2**24  # ours: of a claim; 4,096 lanes take 100,000
+FORM = {
+    **{"host": str, "boot": str, "namespace": str, "process": int, "started": (str, None)},
+    **{"nonce": str, "lanes": [str]},
+}
 LEASE = 120.0  # ours, seconds: longer than the attribute cache of a network file system (60 s)
 BEAT = 10.0  # ours, seconds between two touches
 
@@ -33,10 +42,6 @@ Mark = tuple[str | None, int]  # nonce and last touch: what changes when a claim
 class Claim(NamedTuple):
     path: Path
     nonce: str
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path.with_suffix("")
 
     def is_mine(self) -> bool:
         """False once another process took it over, which happens to one that was suspended for longer than a lease."""
@@ -51,16 +56,25 @@ class Claims:
     """The claims of one results directory, as one process sees them over time."""
 
     def __init__(self, root: str | Path):
-        self.folder = Path(root) / FOLDER
+        self.place = disk.Place(root)
         if self.folder.is_symlink():  # its checkpoints are deleted once they are not needed
             raise UserError(f"{self.folder} is a symbolic link: claims and checkpoints lie in real directories only")
         self.seen: dict[Path, tuple[Mark, float]] = {}  # the newest mark of a claim, and when it was first seen here
         self.held: Claim | None = None
 
+    @property
+    def folder(self) -> Path:
+        return self.place.now() / FOLDER
+
+    def checkpoints(self, chunk: str) -> Path:
+        """The folder of a chunk's checkpoints."""
+        return self.folder / chunk
+
     def take(self, chunk: str, lanes: Sequence[str]) -> Claim | None:
         """The claim of these lanes, or None while another process holds any of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path, nonce = self.folder / f"{chunk}.claim", uuid.uuid4().hex
+        folder = self.folder
+        folder.mkdir(exist_ok=True)
+        path, nonce = folder / f"{chunk}.claim", uuid.uuid4().hex
         found = _mark(path)
         if found and not (self._is_dead(path) and self._bury(path, found)):
             return None
@@ -70,14 +84,14 @@ class Claims:
             return None
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({**_here(), "nonce": nonce, "lanes": list(lanes)}, file)
+                json.dump({**_here(), "directory": self.place.identity(), "nonce": nonce, "lanes": list(lanes)}, file)
         except OSError:  # a full disk must not leave half a claim, which others would wait for
             path.unlink(missing_ok=True)
             raise
         claim = Claim(path, nonce)
         # Another process may have packed the same lanes differently; whoever claimed first keeps them.
         wanted = set(lanes)
-        for other in self.folder.glob("*.claim"):
+        for other in folder.glob("*.claim"):
             if other != path and wanted & set(_read(other).get("lanes", ())) and not self._is_dead(other):
                 claim.release()
                 return None
@@ -92,14 +106,21 @@ class Claims:
                 return f"process {content.get('process')} on {content.get('host')}"
         return "another process"
 
+    def is_mine(self, claim: Claim) -> bool:
+        """As the claim's own, also where the directory was moved."""
+        return self._moved(claim).is_mine()
+
     def release(self, claim: Claim) -> None:
         self.held = None
-        claim.release()
+        self._moved(claim).release()
+
+    def _moved(self, claim: Claim) -> Claim:
+        return claim._replace(path=self.folder / claim.path.name)
 
     def _beat(self, claim: Claim) -> None:
         while self.held == claim:
             try:
-                os.utime(claim.path)
+                os.utime(self._moved(claim).path)
             except OSError:
                 return
             time.sleep(BEAT)
@@ -108,7 +129,9 @@ class Claims:
         content, here = _read(path), _here()
         place = ("host", "boot", "namespace")
         if content.get("boot") and all(content.get(key) == here[key] for key in place):
-            return (started := _started(content.get("process"))) is None or started != content.get("started")
+            if (started := _started(content["process"])) is None or started != content["started"]:
+                return True
+            return content.get("directory", self.place.identity()) != self.place.identity()  # in a copy
         if (mark := _mark(path)) is None:
             return False
         now = time.monotonic()
@@ -152,7 +175,7 @@ def _here() -> dict[str, Any]:
     }
 
 
-def _started(process: Any) -> str | None:
+def _started(process: int) -> str | None:
     """When a process of this machine started, in ticks since the boot; None when there is none."""
     stat = _text(f"/proc/{process}/stat")
     fields = stat.rpartition(")")[2].split()
@@ -164,11 +187,11 @@ def _started(process: Any) -> str | None:
 def _read(path: Path) -> dict:
     """A claim, or nothing where there is none: gone, not written yet, or something else under its name."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        whole = isinstance(content["nonce"], str) and all(isinstance(lane, str) for lane in content["lanes"])
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        content = foreign.parsed(disk.read(path, MOST_BYTES))
+        foreign.check(content, FORM)
+    except (OSError, ValueError):
         return {}
-    return content if whole else {}
+    return content
 
 
 def _mark(path: Path) -> Mark | None:

@@ -50,6 +50,7 @@ def keep(out: Path, chunk: Chunk, done: int, states: PyTree, note: Callable[[str
     """Keep the states ``[R, ...]`` of a chunk's lanes after iteration `done`; a note where the disk refuses."""
     try:
         record = {"lanes": [lane.id for lane in chunk.lanes]}
+        _folder(out).mkdir(exist_ok=True)
         checkpoint.save(_folder(out) / chunk.id, done, {"states": states}, record)
     except OSError as error:
         note(f"cannot keep the states of chunk {chunk.id}: {disk.refusal(out, error)}; more steps will start anew")
@@ -136,7 +137,8 @@ def continued(
         before = store.read_chunk(origin.chunk)
         ids = [row["lane"] for row in before.lanes]
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(ids), *x.shape[1:]), x.dtype), shapes)
-        found = checkpoint.restore(_folder(origin.chunk.parent) / origin.chunk.name, {"states": like}, note)
+        folder = _folder(origin.chunk.parent) / origin.chunk.name
+        found = checkpoint.restore(folder, {"states": like}, note, {"lanes": [str]})
     except UserError as error:
         note(f"what was kept of {origin.chunk} cannot be continued: {error}")
         return None

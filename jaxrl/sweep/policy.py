@@ -76,6 +76,7 @@ def evaluate(
     seed: int = 0,
     allow: Collection[str] = (),
     objects: Mapping[str, Callable] | None = None,
+    strict: bool = False,
 ):
     """Evaluate every stored lane on `episodes` fresh episodes, greedy and sampled.
 
@@ -84,18 +85,20 @@ def evaluate(
 
     Returns:
         pandas.DataFrame, one row per lane: what was swept, seed, lane, `eval_return`, `eval_return_sampled`, `solved`;
-        lanes that diverged are left out.
+        lanes that diverged are left out, and so are those of damaged chunks, with a warning, or an error if `strict`.
     """
     from jaxrl.results import query
 
-    frame = query.lanes(directory)
+    frame = query.lanes(directory, strict=strict)
     frame = frame[frame["status"] == "ok"]
     measured: dict[str, dict[str, float]] = {}
-    kept = set(frame["lane"])
     made: dict[str, Callable[[Packing], Lanes]] = {}  # by static fields: chunks of one program share what is compiled
-    manifests = [manifest for manifest in store.chunks(directory) if kept & set(manifest["lanes"])]
-    # All are read before any is built, so that nothing has run when one of them is refused.
-    for manifest, (static, lanes) in [(one, stored_lanes(directory, one, allow, objects)) for one in manifests]:
+    readable = []  # all are read before any is built, so that nothing has run when one of them is refused
+    for chunk in frame["chunk"].unique():
+        with store.passing_over_damage(strict):  # of its parameters: everything else was read for the frame
+            manifest = store.read_manifest(Path(directory) / chunk)
+            readable.append((manifest, stored_lanes(directory, manifest, allow, objects)))
+    for manifest, (static, lanes) in readable:
         warn_if_foreign(manifest)
         if (name := json.dumps(static, sort_keys=True)) not in made:
             program = build({**static, "eval_episodes": episodes}, objects)
@@ -103,7 +106,7 @@ def evaluate(
         params = store.read_chunk(Path(directory) / manifest["chunk"]).params
         measured |= _evaluate_chunk(made[name], lanes, params, seed)
     names = [*query.swept(frame), "seed", "lane"]
-    table = frame[names].reset_index(drop=True)
+    table = frame.loc[frame["lane"].isin(list(measured)), names].reset_index(drop=True)
     for metric in ("eval_return", "eval_return_sampled", "solved"):
         table[metric] = [measured[lane][metric] for lane in table["lane"]]
     return table

@@ -7,7 +7,6 @@ its newest checkpoint, and running again does only what is missing; other proces
 import functools
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl import disk
+from jaxrl import checkpoint, disk
 from jaxrl.errors import UserError
 from jaxrl.results import store
 from jaxrl.signatures import code_fingerprint
@@ -83,6 +82,8 @@ def run(
     """
     out, code, kept = Path(out), code_fingerprint(), {} if kept is None else kept
     everything = [lane for lane in lanes(spec) if only is None or lane.id in only]
+    for sentence in store.set_damaged_aside(out, code, {lane.id for lane in everything}) if out.exists() else ():
+        on_event({"kind": "note", "text": sentence})
     everywhere = store.committed(out) if out.exists() else {}
     mine = store.committed(out, code=code) if out.exists() else {}
     if foreign := len(everywhere.keys() - mine.keys()):
@@ -110,14 +111,14 @@ def run(
     on_event({**plan, "steps": steps})
     warn_of_length(steps, jax.default_backend(), jax.local_device_count(), on_event)
 
-    ledger, claims = Ledger(steps, on_event), Claims(out)
+    ledger, claims = Ledger(steps, on_event), _claims(out)
+    place = claims.place
+    ended = lambda: stop() or place.is_gone()
     paths: list[Path] = []
     diverged: list[str] = []
     told_to_stop, told_of_waiting = False, False
-    while not told_to_stop and (
-        left := _left(jobs, store.committed(out, code=code) if out.exists() else {}, starts)
-    ):
-        if told_to_stop := stop():  # at the end of a chunk, say: nothing may be begun, nothing is lost
+    while not told_to_stop and (left := _left(jobs, _committed(place, code), starts)):
+        if told_to_stop := ended():  # at the end of a chunk, say: nothing may be begun, nothing is lost
             break
         taken = next(((job, chunk, claim) for job, chunk in left if (claim := _claim(claims, chunk))), None)
         if taken is None:
@@ -130,31 +131,35 @@ def run(
             continue
         job, chunk, claim = taken
         try:
-            if store.committed(out, code=code).keys() & {lane.id for lane in chunk.lanes}:
+            if _committed(place, code).keys() & {lane.id for lane in chunk.lanes}:
                 continue  # another process committed and let go between the look at what is left and the claim
             if (compiled := job.compiled(chunk, ledger)) is None:
                 continue  # it does not fit, and is cut smaller the next time
-            origin = starts.get(chunk.lanes[0].id)
-            using = Resources(claim.checkpoints, code, ledger, stop, agree, out, origin, keep_state)
+            checkpoints, origin = functools.partial(claims.checkpoints, chunk.id), starts.get(chunk.lanes[0].id)
+            using = Resources(checkpoints, code, ledger, ended, agree, place.now, origin, keep_state)
             finished = _run(job, chunk, compiled, using)
             if finished is None:
                 if not (told_to_stop := job.fits(chunk)):  # halved, and no half can go on from its checkpoints
-                    shutil.rmtree(claim.checkpoints, ignore_errors=True)
+                    checkpoint.forget(checkpoints())
                 continue
-            if not claim.is_mine():
+            if not place.is_lost() and not claims.is_mine(claim):
                 text = f"chunk {chunk.id} was taken over by another process while this one was suspended"
                 on_event({"kind": "note", "text": text})
                 continue
+            if told_to_stop := place.is_lost():
+                continue
             job.lane_seconds = finished.timing["run_seconds"] / compiled.rows
             finished = finished._replace(timing={**finished.timing, "cuts": job.cuts})
-            paths.append(store.write_chunk(out, finished))
-            shutil.rmtree(claim.checkpoints, ignore_errors=True)
+            paths.append(store.write_chunk(place.now(), finished))
+            checkpoint.forget(checkpoints())
         finally:
             claims.release(claim)
             on_event({"kind": "end of chunk", "chunk": chunk.id})
         bad = tuple(lane["lane"] for lane in finished.lanes if lane["status"] == "diverged")
         diverged.extend(bad)
         on_event({"kind": "chunk", "path": paths[-1], "lanes": len(chunk.lanes), "diverged": bad})
+    if place.is_gone():
+        raise _moved(place)
     return Summary(
         len(everything),
         skipped,
@@ -323,6 +328,28 @@ def _run(job: Job, chunk: Chunk, compiled: Compiled, using: Resources) -> store.
 
 def _forget_finished(out: Path) -> None:
     """Delete checkpoints of chunks whose commit was the last thing that a killed process did."""
-    for folder in (out / FOLDER).glob("*/"):
-        if (out / folder.name / store.MANIFEST).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    if not (out / FOLDER).is_symlink():
+        for folder in (out / FOLDER).glob("*/"):
+            if (out / folder.name / store.MANIFEST).exists():
+                checkpoint.forget(folder)
+
+
+def _committed(place: disk.Place, code: str) -> dict[str, Path]:
+    return store.committed(now, code=code) if (now := place.now()).is_dir() else {}
+
+
+def _claims(out: Path) -> Claims:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Claims(out)
+    except OSError as error:
+        raise UserError(f"cannot write results to {out}: {disk.refusal(out, error)}") from error
+
+
+def _moved(place: disk.Place) -> UserError:
+    """The end of a run whose results are no longer where it was told to write them."""
+    if place.is_lost():
+        return UserError(f"{place.path} was deleted or replaced while it was written to: what was running is lost")
+    now = place.now()
+    text = f"{place.path} was moved to {now} while it was written to: everything, also what was running, is there"
+    return UserError(f"{text}; run the same with out = {str(now)!r} to go on")

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_program_is_refused_with_the_difference(tiny, wh
     assert "does not fit" in said and name in said and f"{shape[-1] + 1}]" in said
 
 
-def test_damaged_results_are_named_and_come_back_when_their_folder_is_deleted(tiny, whole, tmp_path):
+def test_damaged_results_are_named_and_come_back_with_the_next_sweep(tiny, whole, tmp_path):
     from jaxrl.cli import main
 
     out = tmp_path / "out"
@@ -116,16 +116,14 @@ def test_damaged_results_are_named_and_come_back_when_their_folder_is_deleted(ti
     for name in (*store.FILES, store.MANIFEST):
         intact = (out / chunk / name).read_bytes()
         DAMAGE["flipped"](out / chunk / name)
-        with pytest.raises(store.UserError, match=f"{chunk}/{name} is damaged.*delete the directory"):
+        with pytest.raises(store.UserError, match=f"{chunk}/{name} is damaged.*run the sweep again"):
             store.read_chunk(out / chunk)
         (out / chunk / name).write_bytes(intact)
     DAMAGE["flipped"](out / chunk / "metrics.parquet")
-    assert main(["report", str(out)]) == 2
+    assert main(["report", str(out), "--strict"]) == 2
+    assert main(["report", str(out)]) == 0
     DAMAGE["flipped"](out / chunk / store.MANIFEST)
-    process = tiny.start(out)
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2 and f"{chunk}/manifest.json is damaged" in said and "Traceback" not in said
-    shutil.rmtree(out / chunk)
     said = tiny.finish(out)
+    assert f"{chunk}/manifest.json is damaged" in said.replace("\n", "") and "Traceback" not in said
     assert f"committed {PACK} lanes" in said
     assert numbers(out) == numbers(whole)

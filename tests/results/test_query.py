@@ -160,14 +160,19 @@ def test_a_lane_committed_by_two_chunks_is_read_once(tmp_path, chunk):
     assert results.sql("select count(*) n from metrics", tmp_path)["n"].item() == 3 * 40
 
 
-def test_damage_is_an_error_not_an_average(sweep):
+def test_damage_is_told_or_an_error_and_never_an_average(sweep):
     victim = next(sweep.glob("*/metrics.parquet"))
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     for load in (results.curves, results.lanes, lambda root: results.sql("select 1", root)):
-        with pytest.raises(UserError, match=r"metrics.parquet is damaged"):
+        with pytest.warns(UserWarning, match=r"metrics.parquet is damaged"):
             load(sweep)
+    for load in (results.curves, results.lanes):
+        with pytest.raises(UserError, match=r"metrics.parquet is damaged"):
+            load(sweep, strict=True)
+    with pytest.raises(UserError, match=r"metrics.parquet is damaged"):
+        results.sql("select 1", sweep, strict=True)
 
 
 def test_lanes_hold_fields_and_last_measured_values(sweep):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxrl.errors import UserError
-from jaxrl.results import store
+from jaxrl.results import commit, store
 from jaxrl.results.store import chunks, committed, load_params, read_chunk, unfinished, write_chunk
 from jaxrl.sweep.plan import chunk_id
 
@@ -233,7 +233,7 @@ def forge(path, **changes):
     """Rewrite a manifest the way an attacker would: with a correct checksum."""
     manifest = json.loads((path / store.MANIFEST).read_text())
     del manifest["checksum"]
-    (path / store.MANIFEST).write_bytes(store._seal({**manifest, **changes}))
+    (path / store.MANIFEST).write_bytes(store.seal({**manifest, **changes}))
 
 
 def test_hostile_manifests_are_refused(tmp_path, chunk):
@@ -250,12 +250,12 @@ def test_hostile_manifests_are_refused(tmp_path, chunk):
     ):
         forge(path, **changes)
         with pytest.raises(UserError, match=sentence):
-            chunks(tmp_path / "root")
+            chunks(tmp_path / "root", strict=True)
         forge(path, files=read_files, chunk=path.name, lanes=[lane["lane"] for lane in chunk().lanes], schema=1)
     assert len(chunks(tmp_path / "root")) == 1
     (path / store.MANIFEST).write_text("[" * 100_000)
     with pytest.raises(UserError, match="manifest.json is damaged"):
-        chunks(tmp_path / "root")
+        chunks(tmp_path / "root", strict=True)
 
 
 def test_links_are_not_followed(tmp_path, chunk):
@@ -270,7 +270,7 @@ def test_links_are_not_followed(tmp_path, chunk):
     shutil.move(path, tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")
     with pytest.raises(UserError, match="is a symbolic link"):
-        chunks(tmp_path / "root")
+        chunks(tmp_path / "root", strict=True)
 
 
 def test_a_pickle_in_place_of_the_parameters_is_never_loaded(tmp_path, chunk):
@@ -296,20 +296,34 @@ def test_secrets_are_not_written_down(tmp_path, chunk):
     assert read_chunk(path).program.items() >= harmless.items()
 
 
-def test_the_manifest_names_the_commit_and_whether_the_tree_is_dirty(tmp_path, monkeypatch, chunk):
-    def git(*command):
-        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
+def git(folder, *command):
+    subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
 
+
+def test_the_manifest_names_the_commit_and_whether_the_tree_is_dirty(tmp_path, monkeypatch):
     (tmp_path / "file.py").write_text("1")
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "first")
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "file.py"))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    monkeypatch.setattr(commit, "FILE", tmp_path / "file.py")
     clean = store.git_state()
     assert len(clean["commit"]) == 40 and clean["dirty"] is False
     (tmp_path / "file.py").write_text("2")
     assert store.git_state() == {**clean, "dirty": True}
     monkeypatch.setenv("PATH", "")
+    assert store.git_state() == {"commit": None, "dirty": None}
+
+
+def test_the_commit_of_a_repository_that_jaxrl_is_installed_in_is_not_jaxrls(tmp_path, monkeypatch):
+    """As in a virtual environment inside of somebody's project."""
+    (tmp_path / "paper.tex").write_text("1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    installed = tmp_path / ".venv" / "jaxrl" / "results" / "commit.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("1")
+    monkeypatch.setattr(commit, "FILE", installed)
     assert store.git_state() == {"commit": None, "dirty": None}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,3 +240,33 @@ def test_who_leaves_releases_its_own_claims_and_no_other(tmp_path):
     other = left_by(tmp_path)
     claims.leave(tmp_path)
     assert not mine.path.exists() and other.exists()
+
+
+@pytest.mark.parametrize("how", ["copied", "moved"])
+def test_a_claim_in_a_copy_of_its_directory_is_dead_at_once_and_in_a_moved_one_it_lives(tmp_path, how):
+    (tmp_path / "out").mkdir()
+    owner = Claims(tmp_path / "out")
+    claim = owner.take("chunk", ["a"])
+    move = {"copied": shutil.copytree, "moved": shutil.move}[how]
+    move(tmp_path / "out", tmp_path / "elsewhere")
+    taken = Claims(tmp_path / "elsewhere").take("chunk", ["a"])
+    assert (taken is not None) == (how == "copied")
+    assert owner.is_mine(claim)
+    owner.release(claim)
+    assert not (tmp_path / ("out" if how == "copied" else "elsewhere") / FOLDER / "chunk.claim").exists()
+    assert (tmp_path / "out").exists() == (how == "copied")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse"])
+def test_what_would_wait_or_take_all_memory_in_the_place_of_a_claim_is_garbage(tmp_path, clock, kind):
+    path = tmp_path / FOLDER / "chunk.claim"
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 40 * 10**9)
+    mine = Claims(tmp_path)
+    assert mine.take("chunk", ["a"]) is None
+    clock.now += LEASE + 1
+    assert mine.take("chunk", ["a"]).is_mine() and path.stat().st_size < 10_000

@@ -1,6 +1,7 @@
 """The executor: what is committed, skipped, flagged and told, on the tiny program."""
 
 import os
+import shutil
 import types
 
 import jax
@@ -446,3 +447,44 @@ def test_the_package_lists_its_names_and_may_be_called_as_its_function():
     assert {"sweep", "load_policy", "evaluate", "export"} <= set(dir(jaxrl.sweep))
     with pytest.raises(UserError, match="unknown environment 'DeepSea-bsuit': did you mean 'DeepSea-bsuite'"):
         package("nowhere", env="DeepSea-bsuit")
+
+
+def test_a_directory_that_is_moved_while_a_run_writes_to_it_is_not_made_again(whole, tiny_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxrl.sweep.chunk, "SEGMENT_STEPS", 4 * 32)
+    out, moved = tmp_path / "out", tmp_path / "moved"
+
+    def on_event(event):
+        if event["kind"] == "progress" and out.exists():
+            out.rename(moved)
+
+    with pytest.raises(UserError, match=f"{out} was moved to {moved} while it was written to.*with out = '{moved}'"):
+        run(tiny_spec(**FOUR), out, on_event=on_event)
+    assert not out.exists() and list((moved / FOLDER).glob("*.claim")) == []
+    summary, events = events_of(tiny_spec(**FOUR), moved)
+    assert any("goes on after iteration 1 of 4" in event["text"] for event in of_kind(events, "note"))
+    assert summary.steps == 3 * 4 * 32 and not out.exists()
+    assert {name: content for name, (content, _) in contents(moved).items() if "manifest" not in name} == {
+        name: content for name, (content, _) in contents(whole[0]).items() if "manifest" not in name
+    }
+
+
+def test_a_directory_that_is_deleted_while_a_run_writes_to_it_ends_it(tiny_spec, tmp_path):
+    on_event = lambda event: shutil.rmtree(tmp_path / "out", ignore_errors=True) if event["kind"] == "progress" else 0
+    with pytest.raises(UserError, match="out was deleted or replaced while it was written to"):
+        run(tiny_spec(**FOUR), tmp_path / "out", on_event=on_event)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["params.safetensors", store.MANIFEST])
+def test_the_lanes_of_a_damaged_chunk_are_run_again_and_what_it_was_is_kept(whole, tiny_spec, tmp_path, file):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    (path,) = (out / path.name for path in whole[1].chunks)
+    (path / file).write_bytes(b"x" + (path / file).read_bytes()[1:])
+    summary, events = events_of(tiny_spec(**FOUR), out)
+    (note,) = [event["text"] for event in of_kind(events, "note")]
+    (aside,) = out.glob(".damaged-*")
+    assert f"{path / file} is damaged" in note and aside.name in note
+    assert summary.skipped == 0 and summary.chunks == (path,)
+    assert (path / "params.safetensors").read_bytes() == (whole[1].chunks[0] / "params.safetensors").read_bytes()
+    assert (aside / file).read_bytes()[:1] == b"x"
