@@ -69,10 +69,10 @@ def parsed(file: Path) -> dict[str, Any]:
 
 
 def checked(file: Path, found: Any) -> dict[str, Any]:
-    """A record of a file, if it has the fields that are read of one; raises UserError naming the first that is not."""
+    """A record of a file, if the fields that it has are those of one; raises UserError naming the first that is not."""
     try:
-        foreign.check(found, FORM)
-        panels_of(found)
+        foreign.check(found, dict)
+        foreign.check(found, {name: form for name, form in FORM.items() if name in found})
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is damaged: {error}") from None
     return found
