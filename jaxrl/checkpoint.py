@@ -193,7 +193,8 @@ def _sha256(path: Path, most: int) -> str:
 
 
 def _sums(path: Path) -> dict[str, Any]:
-    return {name: {"bytes": size, "sha256": _sha256(path / name, size)} for name, size in _sizes(path).items()}
+    sized = {name: size for name, size in _sizes(path).items() if size >= 0}
+    return {name: {"bytes": size, "sha256": _sha256(path / name, size)} for name, size in sized.items()}
 
 
 def _flush(path: Path) -> None:
