@@ -158,10 +158,11 @@ def _verified(path: Path, step: int, form: Mapping[str, Any], wanted: Mapping[st
         raise Damaged(f"the sizes of {', '.join(sorted(changed))} changed, or they are no regular files")
     if RECORD not in sizes or _sha256(path / RECORD, MOST_JSON) != told[RECORD]["sha256"]:
         raise Damaged(f"the bytes of {RECORD} changed")
-    stored = _json(path / RECORD, {**RECORD_FORM, "record": {**form}})
+    stored = _json(path / RECORD, RECORD_FORM)
     if stored["step"] != step:
         raise Damaged(f"field step of {RECORD} is {stored['step']}, and the directory bears {step}")
     _check_structure(path, stored["arrays"], wanted)
+    _json(path / RECORD, {"record": {**form}})
     room = sum(int(np.prod(array.shape)) * array.dtype.itemsize for array in wanted.values())
     if (total := sum(sizes.values())) > 2 * room + MOST_JSON:
         raise Damaged(f"it holds {total:,} bytes, more than twice what its arrays take")
