@@ -23,7 +23,8 @@ RECORD = {
     "pilot_seeds": 0, "steps": 10**6, "seconds": 60, "diverged": 0, "commit": "0123456789abcdef", "dirty": False,
     "measured": "2026-02-03T04:05:06+00:00", "machine": "2 CPU cores", "code": {},
     "differences": [{"says": "high beats low", "value": 0.0, "low": -0.1, "high": 0.05, "margin": 0.1, "lost": 0,
-                     "verdict": "refuted"}],
+                     "verdict": "refuted", "panel": "heights", "first": "high", "second": "low", "at": {}, "share": 1.0,
+                     "gain": True}],
 }  # fmt: skip
 
 

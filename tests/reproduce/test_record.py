@@ -180,3 +180,18 @@ def test_every_file_of_jaxrl_decides_numbers_or_not():
     assert not {path for path in deciding if path.startswith(without)}
     # What DECIDING names must be there: a renamed file would silently decide nothing.
     assert all(any(path.startswith(start) for path in deciding) for start in record.DECIDING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"verdict": 5}, "field verdict is 5, expected text"),
+        ({"differences": [{}]}, r"field differences\[0\].says is missing"),
+        ({"panels": {"heights": []}}, r"field panels.heights is \[\], expected a mapping"),
+        ({"seeds": ["a"]}, r"field seeds\[0\] is 'a', expected a whole number"),
+    ],
+)
+def test_a_record_of_another_form_is_named_with_its_field(made, claims, changes, field):
+    record.write("toy-claim", "cpu", {**made, **changes})
+    with pytest.raises(UserError, match=f"toy-claim.json is damaged: {field}"):
+        record.read("toy-claim", "cpu")
