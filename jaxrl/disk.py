@@ -53,6 +53,13 @@ class Place:
         """Whether nothing can be written to it any more."""
         return self.is_gone() and self.now() == self.path
 
+    def moved(self) -> UserError:
+        """The end of a run whose results are no longer where it was told to write them."""
+        if self.is_lost():
+            return UserError(f"{self.path} was deleted or replaced while it was written to: what was running is lost")
+        text = f"{self.path} was moved to {self.now()} while it was written to: everything, also what was running, is"
+        return UserError(f"{text} there; run the same with out = {str(self.now())!r} to go on")
+
 
 class Refused(ValueError):
     """Why a file is not read, as the end of a sentence that begins with its name."""

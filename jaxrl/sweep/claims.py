@@ -56,7 +56,11 @@ class Claims:
     """The claims of one results directory, as one process sees them over time."""
 
     def __init__(self, root: str | Path):
-        self.place = disk.Place(root)
+        try:
+            Path(root).mkdir(parents=True, exist_ok=True)
+            self.place = disk.Place(root)
+        except OSError as error:
+            raise UserError(f"cannot write results to {root}: {disk.refusal(Path(root), error)}") from error
         if self.folder.is_symlink():  # its checkpoints are deleted once they are not needed
             raise UserError(f"{self.folder} is a symbolic link: claims and checkpoints lie in real directories only")
         self.seen: dict[Path, tuple[Mark, float]] = {}  # the newest mark of a claim, and when it was first seen here

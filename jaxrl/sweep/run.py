@@ -111,7 +111,7 @@ def run(
     on_event({**plan, "steps": steps})
     warn_of_length(steps, jax.default_backend(), jax.local_device_count(), on_event)
 
-    ledger, claims = Ledger(steps, on_event), _claims(out)
+    ledger, claims = Ledger(steps, on_event), Claims(out)
     place = claims.place
     ended = lambda: stop() or place.is_gone()
     paths: list[Path] = []
@@ -159,7 +159,7 @@ def run(
         diverged.extend(bad)
         on_event({"kind": "chunk", "path": paths[-1], "lanes": len(chunk.lanes), "diverged": bad})
     if place.is_gone():
-        raise _moved(place)
+        raise place.moved()
     return Summary(
         len(everything),
         skipped,
@@ -336,20 +336,3 @@ def _forget_finished(out: Path) -> None:
 
 def _committed(place: disk.Place, code: str) -> dict[str, Path]:
     return store.committed(now, code=code) if (now := place.now()).is_dir() else {}
-
-
-def _claims(out: Path) -> Claims:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return Claims(out)
-    except OSError as error:
-        raise UserError(f"cannot write results to {out}: {disk.refusal(out, error)}") from error
-
-
-def _moved(place: disk.Place) -> UserError:
-    """The end of a run whose results are no longer where it was told to write them."""
-    if place.is_lost():
-        return UserError(f"{place.path} was deleted or replaced while it was written to: what was running is lost")
-    now = place.now()
-    text = f"{place.path} was moved to {now} while it was written to: everything, also what was running, is there"
-    return UserError(f"{text}; run the same with out = {str(now)!r} to go on")
