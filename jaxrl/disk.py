@@ -21,7 +21,7 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-class Place:
+class Directory:
     """A directory that is known by what it is and not by its name, so that it is noticed when it was moved."""
 
     def __init__(self, path: str | Path):

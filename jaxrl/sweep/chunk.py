@@ -231,7 +231,7 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
     curve = jax.ShapeDtypeStruct((count, last), np.float32)
     like = {"states": trimmed, "curves": dict.fromkeys(compiled.metrics, curve)}
     note = lambda sentence: using.ledger.tell({"kind": "note", "text": sentence})
-    found = checkpoint.restore(using.checkpoints(), like, note, RECORD_FORM, most=last - 1)
+    found = checkpoint.restore(using.checkpoints(), like, note, RECORD_FORM, most=last)
     packing = dict(compiled.packing._asdict())
     placed = lambda states: jax.tree.map(
         lambda x, shape: jax.device_put(x, shape.sharding), padded(states, compiled.rows), compiled.states

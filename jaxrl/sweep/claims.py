@@ -58,7 +58,7 @@ class Claims:
     def __init__(self, root: str | Path):
         try:
             Path(root).mkdir(parents=True, exist_ok=True)
-            self.place = disk.Place(root)
+            self.place = disk.Directory(root)
         except OSError as error:
             raise UserError(f"cannot write results to {root}: {disk.refusal(Path(root), error)}") from error
         if self.folder.is_symlink():  # its checkpoints are deleted once they are not needed

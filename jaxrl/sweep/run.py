@@ -334,5 +334,5 @@ def _forget_finished(out: Path) -> None:
                 checkpoint.forget(folder)
 
 
-def _committed(place: disk.Place, code: str) -> dict[str, Path]:
+def _committed(place: disk.Directory, code: str) -> dict[str, Path]:
     return store.committed(now, code=code) if (now := place.now()).is_dir() else {}
