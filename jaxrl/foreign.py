@@ -32,7 +32,8 @@ def check(value: Any, form: Any, name: str = "") -> None:
 
     Args:
         form: a type, where float takes whole numbers too; None for null; a tuple of forms of which one fits; [form] for
-            a list of such; {str: form} for a mapping of any names; {name: form, ...} for one with these names, but for those with a "?" at their end, and more.
+            a list of such; {str: form} for a mapping of any names; {name: form, ...} for one with these names and more.
+            A name that ends in "?" may be missing.
         name: of the value, for the sentence.
 
     Raises:
