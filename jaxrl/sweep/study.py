@@ -21,6 +21,8 @@ from jaxrl.spec.draws import Distribution, Search, extremes
 from jaxrl.spec.settings import Spec
 from jaxrl.sweep.plan import lanes
 
+MOST = 2**30  # ours, bytes of a journal: a million trials take 200 MB
+
 
 class Asked(NamedTuple):
     """A trial as it was proposed."""
@@ -34,6 +36,11 @@ class Asked(NamedTuple):
 def journal(path: Path) -> Iterator[Path]:
     """Holds the journal for this process alone, after taking away half a line that a crash left."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            disk.opened(path, MOST).close()
+        except disk.Refused as error:
+            raise UserError(f"{path} {error}: remove it, and the search is rebuilt from the committed lanes") from None
     with open(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -375,3 +375,11 @@ def test_without_optuna_the_cure_is_one_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["sweep", "search.toml"]) == 2
     assert capsys.readouterr().err == "jaxrl: a spec with [optuna] needs Optuna: pip install 'jaxrl[sweep]'\n"
     assert not Path("results").exists()
+
+
+def test_a_pipe_in_the_place_of_a_journal_is_refused_at_once(tmp_path):
+    path = tmp_path / "optuna-1.journal"
+    os.mkfifo(path)
+    told = pytest.raises(UserError, match="optuna-1.journal is no regular file: remove it")
+    with told, jaxrl.sweep.study.journal(path):
+        pass
