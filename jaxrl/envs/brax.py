@@ -115,7 +115,7 @@ class Brax(AutoReset):
     def step_env(self, key: Key, state: State, action: Array, params: Params) -> tuple:
         stepped = self.env.step(state.brax, jnp.clip(action, -1.0, 1.0))
         state = State(stepped, state.time + 1)
-        return stepped.obs, state, stepped.reward, stepped.done, state.time >= params.episode_length, {}
+        return stepped.obs, state, stepped.reward, stepped.done > 0, state.time >= params.episode_length, {}
 
 
 class Sparse(Brax):
