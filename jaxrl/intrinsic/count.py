@@ -35,7 +35,7 @@ def count(*, with_action=False, buckets=2**16) -> IntrinsicReward:
 
     def label(visits, memory, batch):
         index = jax.vmap(jax.vmap(key_of))(batch)
-        return (), 1.0 / jnp.sqrt(visits[index] + 1.0), index
+        return (), 1.0 / jnp.sqrt(visits[index].astype(jnp.float32) + 1.0), index
 
     def update(key, visits, memory, batch, index):
         visits = counters.tallied(visits, index)

@@ -97,7 +97,7 @@ def _counts(lr, bits, learned, dim, hidden, activation, torso, epochs, minibatch
 
     def label(state, memory, batch):
         index = over(code_of, 2)(state._replace(visits=()), batch.next_obs)
-        return (), 1.0 / jnp.sqrt(state.visits[index] + 1.0), index
+        return (), 1.0 / jnp.sqrt(state.visits[index].astype(jnp.float32) + 1.0), index
 
     def loss(params, obs, noise):
         unit = jax.nn.sigmoid(encoder.apply(params["encoder"], obs))

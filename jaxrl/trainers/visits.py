@@ -48,7 +48,7 @@ def correlation_with_counts(bonus: Array, visits: Visits, arrived: Array, valid:
     """
     weight = valid / jnp.maximum(valid.sum(), 1)
     mean = lambda x: (weight * x).sum()
-    truth = 1.0 / jnp.sqrt(visits.counts[arrived] + 1.0)
+    truth = 1.0 / jnp.sqrt(visits.counts[arrived].astype(jnp.float32) + 1.0)
     x, y = bonus - mean(bonus), truth - mean(truth)
     # What is constant varies by its rounding still.
     varies = (mean(x**2) > 1e-10 * mean(bonus**2)) & (mean(y**2) > 1e-10 * mean(truth**2))
