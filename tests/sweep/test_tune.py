@@ -341,7 +341,7 @@ def test_the_report_hides_no_trial_and_crowns_none():
     [
         ({"trials": 0}, "optuna trials = 0: must be in"),
         ({"batch": 17}, "optuna: batch = 17 is more than trials = 16"),
-        ({"direction": "max"}, "unknown optuna direction 'max': allowed: maximize, minimize"),
+        ({"direction": "max"}, "unknown optuna direction 'max': did you mean 'maximize'. allowed: maximize, minimize"),
         ({"metric": "eval_retrun"}, "unknown optuna metric 'eval_retrun': did you mean 'eval_return'"),
         ({"trails": 3}, "unknown optuna entry 'trails': did you mean 'trials'"),
         ({"fixed": {"evals": 0}}, "'eval_return' is measured by evaluations, and evals = 0"),
