@@ -184,7 +184,7 @@ def sweep(
     """Run every lane of a TOML spec that is not committed yet.
 
     Args:
-        file: the spec: name, seeds, [fixed], and [grid], [zip], [random] or [optuna].
+        file: the spec: name, seeds, [fixed], and [grid], [zip], [random] or [optuna], and [halving].
         out: directory of the results; by default results/NAME.
         at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
     """

@@ -41,6 +41,10 @@ def execute(
         tune.check_installed()
         if place:
             raise UserError("a study of [optuna] is run by one process: leave --hosts out")
+    if made.halving and place:
+        raise UserError("[halving] judges the lanes of one process: leave --hosts out")
+    if made.halving and on_ray:
+        raise UserError("[halving] judges the lanes of one process: leave --executor ray out")
     if on_ray is None:  # else every worker does, for its own machine
         prepare_jax(os.environ)
     # Only from here on is jax imported.
@@ -64,14 +68,18 @@ def execute(
         wish.farewells += [functools.partial(leave, out), lambda: show({"kind": "end"})]
         try:
             with importing():
+                from jaxrl.sweep.halving import halve
+
                 run, connection = _executor(on_ray, made, show)
             with trackers.tracking(track, out, show) as follow, connection:
-                start = lambda points: run(
-                    points, out, at_once=at_once, keep_state=keep_state, stop=wish, on_event=on_event
+                start = functools.partial(
+                    run, out=out, at_once=at_once, keep_state=keep_state, stop=wish, on_event=on_event
                 )
                 if made.optuna:
                     tried = tune.tune(made, out, start, on_event)
                     number = wish.number
+                elif made.halving:
+                    number = 0 if halve(made, out, start, on_event) else wish.number
                 elif place:
                     number = run_share(place, made, out, at_once, wish, on_event, keep_state)
                 else:

@@ -22,13 +22,13 @@ SCHEMA = 1
 FILES = ("config.json", "metrics.parquet", "lanes.parquet", "params.safetensors")
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-STATUSES = ("ok", "diverged")  # of a lane
+STATUSES = ("ok", "diverged", "stopped")  # of a lane; the last: at its chunk's last iteration, before its program's
 LANE_COLUMNS = ("lane", "seed", "status", "first_bad_iteration", "packing")
 METRIC_COLUMNS = ("lane", "seed", "iteration", "step")
 PROVENANCE = ("chunk", "commit", "dirty")
 FINAL = "final_"  # + a metric: its last value, a column beside the fields
-CONTINUES = "continues"
-RESERVED = {*LANE_COLUMNS, *PROVENANCE, CONTINUES, "code"}  # no field of a lane is called so
+CONTINUES, STOPPED_AT = "continues", "stopped_at"
+RESERVED = {*LANE_COLUMNS, *PROVENANCE, CONTINUES, STOPPED_AT, "code"}  # no field of a lane is called so
 MOST_CELLS = 2**31  # ours: of a table, because equal numbers by the billion take no room in a file
 
 # Forms, as `jaxrl.foreign.check` takes them. Further fields are nobody's business.
@@ -39,6 +39,7 @@ MANIFEST_FORM = {
     **{"environment": dict, "packing": dict, "timing": dict},
     "files": {str: {"bytes": int, "sha256": str}},
     "continues?": CONTINUES_FORM,
+    "stopped?": int,  # after this iteration all lanes were that had not diverged
 }
 CONFIG_FORM = {"program": dict, "lanes": [{"lane": str, "seed": int, "values": {str: float}}]}
 COLUMNS = {
@@ -133,17 +134,24 @@ def check_lanes(table: pa.Table, manifest: Mapping[str, Any]) -> None:
     bad = [lane for lane, status in zip(column["lane"], column["status"], strict=True) if status == "diverged"]
     if bad != manifest["diverged"]:
         raise ValueError(f"column status names {_shown(bad)} diverged, the manifest {_shown(manifest['diverged'])}")
+    if set(column["status"]) - {"diverged"} - {"stopped" if "stopped" in manifest else "ok"}:
+        raise ValueError(f"column status is {_shown(column['status'])}, stopped {manifest.get('stopped', 'nowhere')}")
     for lane, status, first in zip(column["lane"], column["status"], column["first_bad_iteration"], strict=True):
         if (status == "diverged") != (first is not None) or (first is not None and first < 1):
             raise ValueError(f"column first_bad_iteration is {first} for lane {lane}, which is {status}")
 
 
-def check_metrics(table: pa.Table, lanes: pa.Table) -> None:
-    """Hold the table of metrics against that of lanes: lane after lane the same iterations, each in its place."""
+def check_metrics(table: pa.Table, lanes: pa.Table, stopped: int | None = None) -> None:
+    """Hold the table of metrics against that of lanes: lane after lane the same iterations, each in its place.
+
+    `stopped` is the last of them where the manifest says that lanes were stopped.
+    """
     _no_nulls(table, list(METRIC_COLUMNS))
     count, iterations = lanes.num_rows, table.num_rows // lanes.num_rows
     if iterations < 1 or table.num_rows % count:
         raise ValueError(f"it has {table.num_rows} rows for {count} lanes: one for each iteration of each lane")
+    if stopped not in (None, table["iteration"][-1].as_py()):
+        raise ValueError(f"column iteration ends with {table['iteration'][-1]}, and lanes were stopped after {stopped}")
     names = table["lane"].combine_chunks().dictionary_encode()
     expected = np.repeat(np.arange(count), iterations)
     if not names.dictionary.equals(lanes["lane"].combine_chunks()) or (names.indices.to_numpy() != expected).any():

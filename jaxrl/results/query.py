@@ -18,8 +18,8 @@ import xarray as xr
 
 from jaxrl.errors import UserError, unknown
 from jaxrl.metrics import METRICS
-from jaxrl.results.layout import CONTINUES, FINAL, LANE_COLUMNS, METRIC_COLUMNS, PROVENANCE
-from jaxrl.results.reading import chunks, passing_over_damage, read_tables
+from jaxrl.results.layout import CONTINUES, FINAL, LANE_COLUMNS, METRIC_COLUMNS, PROVENANCE, STOPPED_AT
+from jaxrl.results.reading import chunks, furthest, passing_over_damage, read_tables
 from jaxrl.signatures import code_fingerprint
 
 UNITS = {
@@ -35,7 +35,8 @@ def lanes(*directories, strict: bool = False) -> pd.DataFrame:
     """One row per lane: id, seed, status, provenance, every static field and value, last measured value of each metric.
 
     `directories` are one or several, or a list of them, here and below.
-    ``continues`` is the id of the shorter lane that it went on from, or "".
+    ``continues`` is the id of the shorter lane that it went on from, or "". A lane with the status "stopped" ends
+    after the iteration ``stopped_at``, before its program does; one that went on since is no longer told of as stopped.
     A metric is called "final_" + its name, and is NaN for a diverged lane. A field is NaN where it does not apply.
     A chunk that is damaged is left out with a warning, or with ``strict`` an error.
     """
@@ -46,7 +47,7 @@ def sql(statement: str, *directories, strict: bool = False) -> pd.DataFrame:
     """Run SQL (DuckDB) over two tables, ``lanes`` and ``metrics``.
 
     ``lanes`` is what ``lanes()`` gives; ``metrics`` has lane, seed, iteration, step and a column per metric. What was
-    not measured is NULL. Diverged lanes are there: join with ``lanes`` on lane and keep status = 'ok'.
+    not measured is NULL. Diverged and stopped lanes are there: join with ``lanes`` on lane and keep status = 'ok'.
     """
     import duckdb
 
@@ -128,8 +129,10 @@ def curves(*directories, include_diverged: bool = False, strict: bool = False) -
 
 
 def final(curve: xr.DataArray) -> xr.DataArray:
-    """Last measured value along iteration; NaN where nothing was measured."""
+    """Last measured value along iteration; NaN where nothing was measured, and in lanes stopped before their end."""
     measured = curve.notnull()
+    if "status" in curve.coords:
+        measured = measured & (curve["status"] != "stopped")
     last = xr.where(measured, np.arange(curve.sizes["iteration"]), -1).max("iteration")
     return curve.isel(iteration=last.clip(0)).where(last >= 0).drop_vars("iteration")
 
@@ -195,7 +198,7 @@ def paired(
 
 def fields(frame: pd.DataFrame) -> list[str]:
     """Columns of a ``lanes`` frame that are fields of the lanes' configuration."""
-    reserved = {*LANE_COLUMNS, *PROVENANCE, CONTINUES}
+    reserved = {*LANE_COLUMNS, *PROVENANCE, CONTINUES, STOPPED_AT}
     return [name for name in frame if name not in reserved and not name.startswith(FINAL)]
 
 
@@ -219,32 +222,34 @@ def _axes(frame: pd.DataFrame, varied: list[str]) -> tuple[list[str], dict[str, 
 
 
 def _load(directories, strict: bool) -> tuple[pd.DataFrame, pa.Table]:
-    """The ``lanes`` frame and the ``metrics`` table of all directories; a lane committed twice is read once."""
+    """The ``lanes`` frame and the ``metrics`` table of all directories; of a lane's commits `furthest` is read."""
     directories = [one for entry in directories for one in (entry if isinstance(entry, list | tuple) else [entry])]
     if not directories:
         raise UserError("name at least one results directory")
     rows: list[dict] = []
     tables: list[pa.Table] = []
-    seen: set[str] = set()
-    for manifest, lane_table, metric_table in _read(directories, strict):
+    found = list(_read(directories, strict))
+    places = furthest([manifest for manifest, *_ in found])
+    for place, (manifest, lane_table, metric_table) in enumerate(found):
         program = _flat(manifest["program"])
         provenance = {name: manifest[name] for name in ("code", *PROVENANCE)}
-        fresh = [row for row in lane_table.to_pylist() if row["lane"] not in seen]
+        fresh = [row for row in lane_table.to_pylist() if places[row["lane"]] == place]
         names = [row["lane"] for row in fresh]
-        continued = manifest.get(CONTINUES, {}).get("lanes", {})
+        before = manifest.get(CONTINUES, {}).get("lanes", {})
+        continued = {lane: other for lane, other in before.items() if other != lane}  # the same lane, once stopped
         rows += [
-            {**{name: row.pop(name) for name in LANE_COLUMNS}, CONTINUES: continued.get(lane, ""), **provenance,
+            {**{name: row.pop(name) for name in LANE_COLUMNS}, CONTINUES: continued.get(lane, ""),
+             STOPPED_AT: manifest.get("stopped") if lane not in manifest["diverged"] else None, **provenance,
              **program, **row}
             for lane, row in zip(names, fresh, strict=True)
         ]  # fmt: skip
         if len(fresh) < lane_table.num_rows:
             metric_table = metric_table.filter(pc.is_in(metric_table["lane"], pa.array(names, pa.string())))
         tables.append(metric_table)
-        seen.update(names)
     if not tables:
         raise UserError(f"no chunk of {', '.join(map(str, directories))} can be read")
     metrics = pa.concat_tables(tables, promote_options="default")
-    frame = pd.DataFrame(rows).astype({"first_bad_iteration": "Int64"})
+    frame = pd.DataFrame(rows).astype({"first_bad_iteration": "Int64", STOPPED_AT: "Int64"})
     last = metrics.drop_columns(["seed", "iteration", "step"]).to_pandas().groupby("lane").last().add_prefix(FINAL)
     frame = frame.join(last, on="lane")
     frame.loc[frame["status"] == "diverged", list(last)] = np.nan

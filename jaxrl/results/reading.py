@@ -6,9 +6,10 @@ What cannot be read so is `Damaged`: one chunk's whose lanes cost nobody the oth
 
 import contextlib
 import hashlib
+import math
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +48,37 @@ def chunks(root, strict: bool = False) -> list[dict]:
     return sorted(found, key=lambda manifest: (manifest["committed"], manifest["chunk"]))
 
 
-def committed(root, code: str | None = None, strict: bool = False) -> dict[str, Path]:
-    """Directory of every committed lane id, of one code fingerprint or of all; the first commit of a lane counts."""
-    lanes: dict[str, Path] = {}
-    for manifest in chunks(root, strict):
-        if code in (None, manifest["code"]):
-            for lane in manifest["lanes"]:
-                lanes.setdefault(lane, Path(root) / manifest["chunk"])
-    return lanes
+def committed(root, code: str | None = None, strict: bool = False, until: float = math.inf) -> dict[str, Path]:
+    """Directory of every committed lane id, of one code fingerprint or of all; of several commits `furthest` counts.
+
+    A lane that was stopped counts where that was after iteration `until` or later: by default none does, with 0 all do.
+    """
+    manifests = [manifest for manifest in chunks(root, strict) if code in (None, manifest["code"])]
+    return {
+        lane: Path(root) / manifests[place]["chunk"]
+        for lane, place in furthest(manifests).items()
+        if _reached(manifests[place], lane) >= until
+    }
+
+
+def furthest(manifests: Sequence[Mapping]) -> dict[str, int]:
+    """Where every lane is to be read: its place in `manifests`, oldest first.
+
+    Finished, or diverged, counts before stopped, and later before earlier; of equals the first.
+    """
+    places: dict[str, int] = {}
+    for place, manifest in enumerate(manifests):
+        for lane in manifest["lanes"]:
+            if lane not in places or _reached(manifests[places[lane]], lane) < _reached(manifest, lane):
+                places[lane] = place
+    return places
+
+
+def _reached(manifest: Mapping, lane: str) -> float:
+    """The iteration after which a lane of a chunk was stopped; infinite where it ended."""
+    if "stopped" not in manifest or lane in manifest["diverged"]:
+        return math.inf
+    return manifest["stopped"]
 
 
 def read_manifest(path) -> dict:
@@ -138,13 +162,13 @@ def _tables(path: Path, manifest: dict, contents: Mapping[str, bytes]) -> tuple[
         layout.check_lanes(lanes, manifest)
     with _held_against_layout(path / "metrics.parquet"):
         metrics = layout.read_table(contents["metrics.parquet"], "metrics.parquet")
-        layout.check_metrics(metrics, lanes)
+        layout.check_metrics(metrics, lanes, manifest.get("stopped"))
     return lanes, metrics
 
 
 def load_params(root, lane: str) -> dict[str, np.ndarray]:
     """Final parameters of one lane, by `whole_id`, under flat "a/b/c" names; raises ``UserError`` where it is not."""
-    lanes = committed(root)
+    lanes = committed(root, until=0)
     lane = whole_id(lane, lanes, root)
     chunk = read_chunk(lanes[lane])
     row = [stored["lane"] for stored in chunk.lanes].index(lane)

@@ -103,13 +103,14 @@ def _page(directories, frame: pd.DataFrame, dataset: xr.Dataset, manifests: list
     # only what was read: lanes of other code or committed twice come from chunks that are not in the frame
     read = {manifest["chunk"]: manifest for manifest in manifests}
     manifests = [manifest for chunk, manifest in read.items() if chunk in set(frame["chunk"])]
-    diverged = frame[frame["status"] == "diverged"]
+    diverged, stopped = (frame[frame["status"] == status] for status in ("diverged", "stopped"))
     abandoned = sum(len(unfinished(one)) for one in directories)
     cells = summary(frame)
     drawn = "".join(_figure(name, made) for name, made in figures(dataset).items())
     question = _question(frame)
     lead = (
         f"{len(cells)} cells, {len(frame)} lanes, {frame['seed'].nunique()} seeds; diverged lanes: {len(diverged)}."
+        f"{f' {len(stopped)} lanes were stopped before their end.' if len(stopped) else ''}"
         f"{f' {abandoned} unfinished chunks were ignored.' if abandoned else ''}"
     )
     return f"""<!doctype html>
@@ -129,6 +130,7 @@ bootstrap interval. Coverage: {escape(METRICS["coverage"])}. Diverged lanes are 
 {drawn or "<p>No metric was measured.</p>"}
 <h2 id="diverged">Diverged lanes</h2>
 {_table(diverged[["lane", *swept(frame), "seed", "first_bad_iteration"]]) if len(diverged) else "<p>None.</p>"}
+{_stopped(stopped, swept(frame)) if len(stopped) else ""}
 <h2 id="programs">Programs</h2>
 {_table(_programs(manifests, frame))}
 <h2 id="provenance">Provenance</h2>
@@ -138,6 +140,12 @@ bootstrap interval. Coverage: {escape(METRICS["coverage"])}. Diverged lanes are 
 {_table(_provenance(manifests))}
 </body></html>
 """
+
+
+def _stopped(lanes: pd.DataFrame, names: list[str]) -> str:
+    note = "Counted, not averaged. The same spec without [halving] goes on with them."
+    table = _table(lanes[["lane", *names, "seed", "stopped_at"]])
+    return f'<h2 id="stopped">Stopped lanes</h2>\n<p>{note}</p>\n{table}'
 
 
 def _question(frame: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Chunks of finished lanes on disk: a directory that exists whole, verified byte by byte, or not at all.
 
-    ROOT/<chunk id>/config.json          program and lanes
+    ROOT/<chunk id>/config.json          program and lanes; of lanes that were stopped, <chunk id>-<iteration>
                     metrics.parquet      one row per (lane, iteration); null where a metric was not measured
                     lanes.parquet        one row per lane
                     params.safetensors   final parameters, leading axis lanes
@@ -70,6 +70,7 @@ __all__ = [
     "committed",
     "git_state",
     "load_params",
+    "name_of",
     "passing_over_damage",
     "read_chunk",
     "read_file",
@@ -96,7 +97,7 @@ def write_chunk(root, chunk: Chunk) -> Path:
     """
     _check(chunk)
     root = Path(root)
-    name = chunk_id([lane["lane"] for lane in chunk.lanes])
+    name = name_of(chunk)
     final, staging = root / name, root / f"{STAGING}{uuid.uuid4().hex}"
     contents = dict(zip(FILES, _contents(chunk), strict=True))
     manifest = redacted(_manifest(name, chunk, contents))
@@ -114,6 +115,12 @@ def write_chunk(root, chunk: Chunk) -> Path:
     except OSError as error:
         raise UserError(f"cannot write results to {root}: {disk.refusal(root, error)}") from error
     return final
+
+
+def name_of(chunk: Chunk) -> str:
+    """The directory of a chunk: its id, and after which iteration where lanes of it were stopped."""
+    name = chunk_id(lane["lane"] for lane in chunk.lanes)
+    return f"{name}-{stopped}" if (stopped := _stopped(chunk)) else name
 
 
 def set_damaged_aside(root, code: str, lanes: Collection[str]) -> list[str]:
@@ -154,8 +161,14 @@ def _check(chunk: Chunk) -> None:
         raise ValueError(
             f"of {shape[0]} lanes and {shape[1]} iterations, these have the wrong shape: {wrong or 'steps'}"
         )
-    if {lane["status"] for lane in chunk.lanes} - set(STATUSES):
-        raise ValueError(f"the status of a lane is one of {STATUSES}")
+    found = {lane["status"] for lane in chunk.lanes}
+    if found - set(STATUSES) or {"ok", "stopped"} <= found:
+        raise ValueError(f"the status of a lane is one of {STATUSES}, and of one chunk not both ok and stopped")
+
+
+def _stopped(chunk: Chunk) -> int:
+    """After which iteration lanes of a chunk were stopped; 0 where none was."""
+    return len(chunk.iterations) if any(lane["status"] == "stopped" for lane in chunk.lanes) else 0
 
 
 def _contents(chunk: Chunk) -> tuple[bytes, ...]:
@@ -211,6 +224,7 @@ def _manifest(name: str, chunk: Chunk, contents: dict[str, bytes]) -> dict:
         "lanes": [lane["lane"] for lane in chunk.lanes],
         "seeds": sorted({lane["seed"] for lane in chunk.lanes}),
         "diverged": [lane["lane"] for lane in chunk.lanes if lane["status"] == "diverged"],
+        **({"stopped": stopped} if (stopped := _stopped(chunk)) else {}),
         "code": chunk.code,
         "sources": chunk.sources,
         **git_state(),

@@ -12,7 +12,8 @@ from jaxrl.results.values import shown
 def summary(frame: pd.DataFrame, rng=0, level: float = 0.95) -> pd.DataFrame:
     """Summarise a ``lanes`` frame per cell (every combination of the swept names that was run), sorted by cell.
 
-    Columns after the swept names: ``seeds`` (lanes that did not diverge), ``diverged``; ``solved`` (a number of
+    Columns after the swept names: ``seeds`` (lanes that ran to their end), ``diverged``; ``stopped``
+    (lanes that were, before their end, and are averaged with none; only where there are any); ``solved`` (a number of
     seeds, NaN where the environment names no threshold), ``solved_low`` and ``solved_high`` (Wilson, as fractions);
     ``eval_return`` (IQM over seeds), ``eval_return_low`` and ``eval_return_high`` (bootstrap with ``rng``);
     ``coverage`` (IQM). NaN where nothing was measured.
@@ -22,7 +23,8 @@ def summary(frame: pd.DataFrame, rng=0, level: float = 0.95) -> pd.DataFrame:
     names = swept(frame)
     groups = frame.groupby(names, dropna=False) if names else [((), frame)]
     rows = [{**dict(zip(names, cell, strict=True)), **_cell(group, rng, level)} for cell, group in groups]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if table["stopped"].any() else table.drop(columns="stopped")
 
 
 def text(table: pd.DataFrame) -> str:
@@ -41,7 +43,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     ]
     columns["eval return (IQM)"] = [_number(row["eval_return"]) + _interval(row, "eval_return") for row in rows]
     columns["coverage (IQM)"] = table["coverage"].map(_number)
-    columns["diverged"] = table["diverged"].map(str)
+    columns |= {name: table[name].map(str) for name in ("diverged", "stopped") if name in table}
     return pd.DataFrame(columns)
 
 
@@ -54,7 +56,8 @@ def _cell(group: pd.DataFrame, rng, level) -> dict:
     middle = stats.bootstrap_interval(returns, stats.iqm, rng, level) if len(returns) else nothing
     return {
         "seeds": len(good),
-        "diverged": len(group) - len(good),
+        "diverged": int((group["status"] == "diverged").sum()),
+        "stopped": int((group["status"] == "stopped").sum()),
         "solved": solved.sum() if len(solved) else np.nan,
         "solved_low": rate.low,
         "solved_high": rate.high,

@@ -123,7 +123,7 @@ PARAMS = "params."  # + a number of the environment's params, or of a wrapper's;
 # Columns of the tables that results are stored in and read as.
 COLUMNS = {
     *("lane", "seed", "status", "first_bad_iteration", "packing", "iteration", "step", "code", "chunk", "commit"),
-    *("dirty", "budget", "point", *METRICS),
+    *("dirty", "budget", "point", "stopped_at", *METRICS),
 }
 
 

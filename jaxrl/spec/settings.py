@@ -31,6 +31,7 @@ from jaxrl.spec.fields import (
     schema,
     trainer_signature,
 )
+from jaxrl.spec.halving import Halving
 from jaxrl.spec.tables import MAX_COMBINATIONS
 
 
@@ -43,6 +44,7 @@ class Spec(NamedTuple):
     random: dict[str, tuple]  # the same, drawn
     optuna: Search | None  # a spec with a search has no other points
     objects: dict[str, Callable]  # Python environments, bonuses, ... by reference, outside of what is hashed
+    halving: Halving | None = None  # which points are stopped early
 
 
 def settings(spec: Spec) -> Iterator[tuple[dict[str, Any], list[dict[str, float]]]]:

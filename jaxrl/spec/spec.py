@@ -5,6 +5,7 @@
     [zip]     lists of one length that advance together       lr = [1e-3, 1e-4]   coef = [0.1, 1.0]
     [random]  n points, drawn from distributions              n = 20              coef = { low = 0.0, high = 1.0 }
     [optuna]  trials, chosen from distributions by a search   trials = 64         coef = { low = 0.0, high = 1.0 }
+    [halving] points that are beaten stop early               eta = 3             first = 0.1
 
 A spec's points are the product of the grid, the rows of [zip] and the draws of [random]; a search is made of its own
 trials alone. A distribution is `{ low, high }`, with `log = true` or a `step`, or `{ choices = [...] }`. Fields whose
@@ -18,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import jaxrl.intrinsic
+import jaxrl.spec.halving as early
 from jaxrl.errors import UserError, quoted, unknown
 from jaxrl.intrinsic.expression import parse, terms
 from jaxrl.signatures import coerce, identity, is_literal, signature
 from jaxrl.spec.draws import Distribution, Search, draw, extremes, read, settled
 from jaxrl.spec.fields import CONFIG, PARAMS, STRUCTURAL, Field, checked, parameter_fields, schema
+from jaxrl.spec.halving import EVALUATED
 from jaxrl.spec.settings import Spec, axes, settings
 from jaxrl.spec.tables import MAX_DEPTH, OPTIONS, TABLES, aligned, check_plain, flat, options, parse_seeds, plain_name
-
-EVALUATED = ("eval_return", "eval_return_sampled", "solved")
 
 
 def spec(
@@ -37,6 +38,7 @@ def spec(
     zip: Mapping[str, Sequence] | None = None,
     random: Mapping[str, Any] | None = None,
     optuna: Mapping[str, Any] | None = None,
+    halving: Mapping[str, Any] | None = None,
     own: Sequence[Callable] = (),
     **fixed: Any,
 ) -> Spec:
@@ -46,12 +48,16 @@ def spec(
     be named inside expressions.
     Raises UserError, in one sentence, for an unknown or mistyped field, a value out of bounds or an impossible mixture.
     """
-    for key, value in {**fixed, "grid": grid, "zip": zip, "random": random, "optuna": optuna}.items():
+    given = {"grid": grid, "zip": zip, "random": random, "optuna": optuna, "halving": halving}
+    for key, value in {**fixed, **given}.items():
         check_plain("a field", key)
         check_plain(key, value)
     objects = {identity(thing): thing for thing in own}
     drawn, draws = options("random", random)
     asked, search = options("optuna", optuna)
+    rule = None if halving is None else early.read(halving)
+    if rule and optuna is not None:
+        raise UserError("[halving] and [optuna] exclude each other: a search is told what its trials end with")
     tables: dict[str, Mapping[str, Any]] = {"fixed": fixed, "grid": grid or {}, "zip": zip or {}}
     tables |= {"random": draws, "optuna": search}
     for (one, first), (other, second) in itertools.combinations(tables.items(), 2):
@@ -89,7 +95,9 @@ def spec(
         made = made._replace(random=draw(space, drawn["n"], drawn["seed"]))
         for _ in settings(made):  # what is possible at the bounds may be impossible between them
             pass
-    return made
+    if rule:
+        early.check((program for program, _ in settings(made)), rule)
+    return made._replace(halving=rule)
 
 
 def load_toml(path: str | Path) -> Spec:

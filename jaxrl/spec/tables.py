@@ -14,7 +14,7 @@ MAX_SEED = 2**32 - 1
 MAX_DEPTH = 16  # ours, of tables and lists
 MAX_BITS = 64
 MAX_NAME = 100  # bytes; file systems take 255
-TABLES = ("fixed", "grid", "zip", "random", "optuna")
+TABLES = ("fixed", "grid", "zip", "random", "optuna", "halving")
 SEED = Field(0, low=0, high=MAX_SEED)
 OPTIONS = {
     "random": {"n": Field(1, low=1, high=MAX_COMBINATIONS), "seed": SEED},
@@ -24,6 +24,12 @@ OPTIONS = {
         "metric": Field("eval_return", choices=tuple(METRICS)),
         "direction": Field("maximize", choices=("maximize", "minimize")),
         "seed": SEED,
+    },
+    "halving": {
+        "metric": Field("eval_return", choices=tuple(METRICS)),
+        "direction": Field("maximize", choices=("maximize", "minimize")),
+        "eta": Field(3, low=2),
+        "first": Field(0.1),  # ours
     },
 }
 

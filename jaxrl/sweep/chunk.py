@@ -67,6 +67,7 @@ class Resources(NamedTuple):
     out: Callable[[], Path]  # the results
     origin: extend.Origin | None = None  # what the chunk's lanes continue
     keep: bool = False  # the states that its lanes end with
+    until: int | None = None  # the iteration to stop the lanes after; their states are kept then
 
 
 def compile_chunk(
@@ -124,12 +125,13 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
     """
     static, count, packing, ledger = chunk.program, len(chunk.lanes), compiled.packing, using.ledger
     rows_per_iteration = static["num_envs"] * static["num_steps"]
-    last = iterations(static)
-    marks = evaluation_points(last, static["evals"])
+    budget = iterations(static)
+    marks = evaluation_points(budget, static["evals"])
     values, keys = inputs(chunk, compiled.rows)
     named = [{"lane": lane.id, "seed": lane.seed, "values": lane.values} for lane in chunk.lanes]
     ledger.tell({"kind": "begin", "chunk": chunk.id, "program": static, "lanes": named})
     done, states, curves, record = _begun(chunk, compiled, using, values, keys)
+    last = budget if using.until is None else min(budget, max(using.until, done))
     jax.block_until_ready(states)
     ledger.found += count * done * rows_per_iteration
     # Kept as segments arrive, because finding them in curves that grow would cost more the longer a chunk runs.
@@ -157,7 +159,7 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
             due, n, what = False, 0, "an evaluation"
         else:
             mark = next((mark for mark in marks if mark > done), last)
-            n = min(compiled.segment, mark - done, ahead, last if end is None else end - done)
+            n = min(compiled.segment, mark - done, ahead, (last if end is None else end) - done)
             states, metrics = compiled.run(values, states, jnp.int32(n))
             note(metrics, slice(done, done + n))
             done += n
@@ -187,23 +189,22 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         if stopping:
             return None
 
-    if using.keep:
-        trimmed = jax.tree.map(lambda x: x[:count], states)
-        extend.keep(using.out(), chunk, done, trimmed, lambda text: ledger.tell({"kind": "note", "text": text}))
     if continues := record.get("continues", {}):
         evaluations = [curves[name] for name in compiled.evaluated]
         continues = {**continues, "unevaluated": extend.unevaluated(continues, marks, evaluations)}
+    curves = {name: curve[:, :last] for name, curve in curves.items()}
     finite = curves["finite"] > 0
+    ended = "ok" if last == budget else "stopped"
     rows = [
         {
             **named[i],
-            "status": "ok" if finite[i].all() else "diverged",
+            "status": ended if finite[i].all() else "diverged",
             "first_bad_iteration": None if finite[i].all() else int(finite[i].argmin()) + 1,
         }
         for i in range(count)
     ]
     numbers = np.arange(1, last + 1)
-    return store.Chunk(
+    finished = store.Chunk(
         program=static,
         lanes=rows,
         iterations=numbers,
@@ -222,6 +223,10 @@ def run_chunk(chunk: Chunk, compiled: Compiled, using: Resources) -> store.Chunk
         environment=environment(packing),
         continues=continues,
     )
+    if using.keep or last < budget:
+        trimmed = jax.tree.map(lambda x: x[:count], states)
+        extend.keep(using.out(), finished, done, trimmed, lambda text: ledger.tell({"kind": "note", "text": text}))
+    return finished
 
 
 def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> tuple[int, PyTree, dict, dict]:
@@ -244,7 +249,8 @@ def _begun(chunk: Chunk, compiled: Compiled, using: Resources, values, keys) -> 
             return 0, compiled.init(values, keys), curves, record
         for name in before.curves.keys() & curves.keys():
             curves[name][:, : before.iteration] = before.curves[name]
-        note(f"chunk {chunk.id} continues shorter lanes after iteration {before.iteration} of {last}")
+        what = "stopped" if before.continues["lanes"].keys() & {*before.continues["lanes"].values()} else "shorter"
+        note(f"chunk {chunk.id} continues {what} lanes after iteration {before.iteration} of {last}")
         record["packing"] = _packing_of_both(chunk, before.packing, packing, note)
         return before.iteration, placed(before.states), curves, {**record, "continues": before.continues}
     packing = _packing_of_both(chunk, found.record["packing"], packing, note)

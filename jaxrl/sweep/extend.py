@@ -4,11 +4,12 @@
 
 A lane of more steps goes on from the longest committed lane that is equal in all but `steps` and `evals` and whose
 state was kept. It is a lane of its own; its manifest says what it continues. Its training and its last evaluation are
-those of a run from the start: a program that knows its budget is never continued. What is lost or damaged here costs
-the ability to go on and nothing else.
+those of a run from the start: a program that knows its budget is never continued. A lane that was stopped before its
+end goes on from there, as the same lane. What is lost or damaged here costs the ability to go on and nothing else.
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,20 +47,26 @@ class Earlier(NamedTuple):
     continues: dict  # for the manifest: ids, and after which iteration
 
 
-def keep(out: Path, chunk: Chunk, done: int, states: PyTree, note: Callable[[str], None]) -> None:
+def keep(out: Path, chunk: store.Chunk, done: int, states: PyTree, note: Callable[[str], None]) -> None:
     """Keep the states ``[R, ...]`` of a chunk's lanes after iteration `done`; a note where the disk refuses."""
+    name = store.name_of(chunk)
     try:
-        record = {"lanes": [lane.id for lane in chunk.lanes]}
+        record = {"lanes": [lane["lane"] for lane in chunk.lanes]}
         _folder(out).mkdir(exist_ok=True)
-        checkpoint.save(_folder(out) / chunk.id, done, {"states": states}, record)
+        checkpoint.save(_folder(out) / name, done, {"states": states}, record)
     except OSError as error:
-        note(f"cannot keep the states of chunk {chunk.id}: {disk.refusal(out, error)}; more steps will start anew")
+        note(f"cannot keep the states of chunk {name}: {disk.refusal(out, error)}; more steps will start anew")
 
 
 def origins(
-    out: Path, lanes: Sequence[Lane], objects: Mapping[str, Callable], code: str, note: Callable[[str], None]
+    out: Path,
+    lanes: Sequence[Lane],
+    objects: Mapping[str, Callable],
+    code: str,
+    note: Callable[[str], None],
+    until: float = math.inf,
 ) -> dict[str, Origin]:
-    """Where `lanes` can go on, by id; those that are not there begin at the beginning.
+    """Where `lanes` can go on, by id; those that are not there begin at the beginning. None goes on past `until`.
 
     `note` gets a sentence where lanes of fewer steps are there that cannot be continued.
     """
@@ -70,13 +77,13 @@ def origins(
     unkept: set[str] = set()
     bound: dict[str, str] = {}
     as_text = lambda program: json.dumps(unending(program), sort_keys=True)
-    longest: dict[str, int] = {}
+    longest: dict[str, float] = {}
     for lane in lanes:
         text = as_text(lane.program)
-        longest[text] = max(longest.get(text, 0), iterations(lane.program))
+        longest[text] = max(longest.get(text, 0), min(until, iterations(lane.program)))
     for manifest in store.chunks(out) if lanes and out.exists() else ():
         program, path = manifest["program"], out / manifest["chunk"]
-        if manifest["code"] != code or longest.get(as_text(program), 0) <= (end := iterations(program)):
+        if manifest["code"] != code or longest.get(as_text(program), 0) <= (end := _last(manifest)):
             continue
         try:
             rows = store.read_chunk(path).lanes
@@ -85,11 +92,11 @@ def origins(
             continue
         for row in rows:
             for lane in wanted.get(training_id(program, row["values"], row["seed"], manifest["sources"]), ()):
-                if end >= iterations(lane.program):
+                if end >= min(until, iterations(lane.program)):
                     continue
                 if end not in checkpoint.steps(_folder(out) / path.name):
                     unkept.add(lane.id)
-                elif field := bound_by(lane, objects):
+                elif row["lane"] != lane.id and (field := bound_by(lane, objects)):
                     bound[lane.id] = field
                 elif lane.id not in found or found[lane.id].iteration < end:
                     found[lane.id] = Origin(path, end)
@@ -163,6 +170,10 @@ def unevaluated(continues: dict, marks: Sequence[int], curves: Sequence[np.ndarr
     """The evaluation points of a run that lie in what it continues and were not made there, by their curves."""
     missing = lambda mark: not any(np.isfinite(curve[:, mark - 1]).any() for curve in curves)
     return [mark for mark in marks if mark <= continues["iteration"] and missing(mark)]
+
+
+def _last(manifest: dict) -> int:
+    return manifest.get("stopped", iterations(manifest["program"]))
 
 
 def _folder(out: Path) -> Path:

@@ -76,6 +76,8 @@ def forecast(
         corners = max(map(len, spec.zip.values()), default=1)
         times = search.trials / corners
         points = f"{search.trials} trials x {len(spec.seeds)} seeds, estimated at {corners} corners of the search"
+    if spec.halving:
+        tell("[halving] stops lanes early: what follows is what all of them would take to their ends")
     everything = lanes(spec)
     mine = store.committed(out, code=code_fingerprint()) if out.exists() and not points else {}
     groups = [(static, [lane for lane in group if lane.id not in mine]) for static, group in programs(everything)]

@@ -173,7 +173,7 @@ def warn_if_foreign(manifest: dict) -> None:
 
 def manifest_of(directory: str | Path, lane: str) -> dict:
     """The manifest of the chunk with the lane whose id begins with `lane`; UserError where there is not just one."""
-    lanes = store.committed(directory)
+    lanes = store.committed(directory, until=0)
     return store.read_manifest(lanes[store.whole_id(lane, lanes, directory)])
 
 

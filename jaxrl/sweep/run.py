@@ -55,6 +55,7 @@ def run(
     at_once: int | None = None,
     only: Collection[str] | None = None,
     keep_state: bool = False,
+    until: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     agree: Callable[[int], int] = lambda done: done,
     on_event: Callable[[dict], None] = lambda event: None,
@@ -66,6 +67,8 @@ def run(
         at_once: lanes that one device runs together; by default one on a CPU, all on an accelerator.
         only: ids of the lanes to run, by default all of the spec's.
         keep_state: keep the states that lanes end with, so that a later run of more steps goes on from them.
+        until: the iteration to stop lanes after that have more: they are committed as stopped, with their states, and
+            a later run goes on from there. By default every lane runs to its end.
         stop: asked once after every segment of a few seconds; when it says so, a checkpoint is written and `run` ends.
         agree: the iteration to end after, given the one at which `stop` said so: processes that stop together agree.
         on_event: gets dicts with a `kind`:
@@ -84,14 +87,15 @@ def run(
     everything = [lane for lane in lanes(spec) if only is None or lane.id in only]
     for sentence in store.set_damaged_aside(out, code, {lane.id for lane in everything}) if out.exists() else ():
         on_event({"kind": "note", "text": sentence})
-    everywhere = store.committed(out) if out.exists() else {}
-    mine = store.committed(out, code=code) if out.exists() else {}
+    last = math.inf if until is None else until
+    everywhere, mine = (store.committed(out, one, until=last) if out.exists() else {} for one in (None, code))
     if foreign := len(everywhere.keys() - mine.keys()):
         text = f"{foreign} lanes in {out} were written by other code; they are kept as they are and never mixed in"
         on_event({"kind": "note", "text": text})
     _forget_finished(out)
     waiting_for = [lane for lane in everything if lane.id not in mine]
-    starts = extend.origins(out, waiting_for, spec.objects, code, lambda text: on_event({"kind": "note", "text": text}))
+    note = lambda text: on_event({"kind": "note", "text": text})
+    starts = extend.origins(out, waiting_for, spec.objects, code, note, last)
     before = [mine[lane.id] for lane in everything if lane.id in mine]
     if keep_state and (stateless := extend.without(out, before)):
         text = f"{len(stateless)} lanes were committed before without their states: keep_state keeps those that run now"
@@ -105,7 +109,7 @@ def run(
                 check_values(job.program, lane.values)
             job.program.check(waiting[0].values)
             held += len(waiting) * job.state_bytes
-            steps += len(waiting) * steps_of(static)
+            steps += len(waiting) * steps_of(static, until)
     skipped = sum(lane.id in mine for lane in everything)
     plan = {"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held}
     on_event({**plan, "steps": steps})
@@ -117,7 +121,7 @@ def run(
     paths: list[Path] = []
     diverged: list[str] = []
     told_to_stop, told_of_waiting = False, False
-    while not told_to_stop and (left := _left(jobs, _committed(place, code), starts)):
+    while not told_to_stop and (left := _left(jobs, _committed(place, code, last), starts)):
         if told_to_stop := ended():  # at the end of a chunk, say: nothing may be begun, nothing is lost
             break
         taken = next(((job, chunk, claim) for job, chunk in left if (claim := _claim(claims, chunk))), None)
@@ -131,12 +135,12 @@ def run(
             continue
         job, chunk, claim = taken
         try:
-            if _committed(place, code).keys() & {lane.id for lane in chunk.lanes}:
+            if _committed(place, code, last).keys() & {lane.id for lane in chunk.lanes}:
                 continue  # another process committed and let go between the look at what is left and the claim
             if (compiled := job.compiled(chunk, ledger)) is None:
                 continue  # it does not fit, and is cut smaller the next time
             checkpoints, origin = functools.partial(claims.checkpoints, chunk.id), starts.get(chunk.lanes[0].id)
-            using = Resources(checkpoints, code, ledger, ended, agree, place.now, origin, keep_state)
+            using = Resources(checkpoints, code, ledger, ended, agree, place.now, origin, keep_state, until)
             finished = _run(job, chunk, compiled, using)
             if finished is None:
                 if not (told_to_stop := job.fits(chunk)):  # halved, and no half can go on from its checkpoints
@@ -189,23 +193,25 @@ def sweep(
     """
     from jaxrl.results.query import curves
     from jaxrl.spec.spec import spec
+    from jaxrl.sweep.halving import halve
     from jaxrl.sweep.tune import tune
 
     made = spec(**fields)
     kept: dict[str, Job] = {}
-    start = lambda points: run(
-        points, out, at_once=at_once, keep_state=keep_state, on_event=on_event, kept=kept
-    )
+    start = functools.partial(run, out=out, at_once=at_once, keep_state=keep_state, on_event=on_event, kept=kept)
     if made.optuna:
         tune(made, out, start, on_event)
+    elif made.halving:
+        halve(made, out, start, on_event)
     else:
         start(made)
     return curves(out)
 
 
-def steps_of(static: dict) -> int:
-    """Environment steps that a lane makes: whole iterations only."""
-    return iterations(static) * static["num_envs"] * static["num_steps"]
+def steps_of(static: dict, until: int | None = None) -> int:
+    """Environment steps that a lane makes, to its end or to iteration `until`: whole iterations only."""
+    last = iterations(static) if until is None else min(until, iterations(static))
+    return last * static["num_envs"] * static["num_steps"]
 
 
 class Job:
@@ -334,5 +340,5 @@ def _forget_finished(out: Path) -> None:
                 checkpoint.forget(folder)
 
 
-def _committed(place: disk.Directory, code: str) -> dict[str, Path]:
-    return store.committed(now, code=code) if (now := place.now()).is_dir() else {}
+def _committed(place: disk.Directory, code: str, until: float) -> dict[str, Path]:
+    return store.committed(now, code, until=until) if (now := place.now()).is_dir() else {}

@@ -364,3 +364,24 @@ def test_results_import_neither_jax_nor_pyarrow_until_used():
         "[getattr(r, name) for name in dir(r)]; assert callable(r.curves) and 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_of_several_commits_of_a_lane_the_one_that_is_furthest_counts_whichever_came_first(chunk, tmp_path):
+    whole = chunk()
+    ids = [lane["lane"] for lane in whole.lanes]
+
+    def stopped(after):
+        rows = [{**lane, "status": "stopped", "first_bad_iteration": None} for lane in whole.lanes]
+        curves = {name: curve[:, :after] for name, curve in whole.curves.items()}
+        return whole._replace(
+            lanes=rows, iterations=whole.iterations[:after], steps=whole.steps[:after], curves=curves
+        )
+
+    later, earlier = (store.write_chunk(tmp_path, stopped(after)) for after in (3, 2))
+    assert [path.name.rpartition("-")[2] for path in (later, earlier)] == ["3", "2"]
+    assert store.committed(tmp_path) == {} == store.committed(tmp_path, until=4)
+    assert store.committed(tmp_path, until=0) == dict.fromkeys(ids, later) == store.committed(tmp_path, until=3)
+    assert [manifest["stopped"] for manifest in store.chunks(tmp_path)] == [3, 2]
+    finished = store.write_chunk(tmp_path, whole)
+    store.write_chunk(tmp_path, stopped(4))
+    assert store.committed(tmp_path) == dict.fromkeys(ids, finished) == store.committed(tmp_path, until=0)
