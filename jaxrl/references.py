@@ -76,12 +76,12 @@ def load(kind: str, reference: str, objects: Mapping[str, Callable] | None = Non
 
 def check_allowed(program: Mapping[str, Any], allowed: Collection[str], directory: str | Path) -> None:
     """Raises UserError where a stored program names code that is not among `allowed`; reads no source of it."""
-    for reference in named(program):
-        if reference not in allowed:
-            raise UserError(
-                f"the results in {str(directory)!r} name the code {reference!r}, and code that results name is not "
-                f"run unasked: if you trust it, pass --allow {reference}, or allow=[{reference!r}] in Python"
-            )
+    asked = list(dict.fromkeys(reference for reference in named(program) if reference not in allowed))
+    if asked:
+        raise UserError(
+            f"the results in {str(directory)!r} name the code {' and '.join(map(repr, asked))}, and code that results "
+            f"name is not run unasked: if you trust it, pass --allow {' '.join(asked)}, or allow={asked!r} in Python"
+        )
 
 
 def named(program: Mapping[str, Any]) -> list[str]:

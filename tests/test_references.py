@@ -189,3 +189,11 @@ def test_installed_modules_come_first_and_the_directorys_are_still_found(tmp_pat
     assert str(tmp_path) not in sys.path
     assert references.load("environment", "of_this_folder:Maze").__module__ == "of_this_folder"
     assert sys.path[-1] == str(tmp_path) and (tmp_path / "boom").exists()
+
+
+def test_all_code_that_results_name_is_asked_for_at_once():
+    program = {"env": "my_worlds:Maze", "bonus": "my_ideas:progress * count", "wrap": ["my_worlds:Maze"]}
+    allow = "pass --allow my_worlds:Maze my_ideas:progress, or"
+    with pytest.raises(UserError, match=allow):
+        references.check_allowed(program, (), "here")
+    references.check_allowed(program, ("my_worlds:Maze", "my_ideas:progress"), "here")

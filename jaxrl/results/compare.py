@@ -55,6 +55,8 @@ def improvement(
     ``over`` is by default the first value. Ties count one half; 0.5 is no difference.
     """
     frame.require(dataset, metric, dim)
+    if dim not in dataset.dims:
+        raise UserError(f"lanes here are points, and {dim!r} is no dim of theirs: compare points with dim='point'")
     values = dataset[dim].values.tolist()
     over = values[0] if over is None else over
     if over not in values:

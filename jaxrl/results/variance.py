@@ -12,6 +12,9 @@ Intervals are those of the delete-one jackknife (Efron and Stein 1981) over seed
 replacement would repeat lanes and inflate every share.
 """
 
+import itertools
+import warnings
+
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -45,6 +48,9 @@ def importance(dataset: xr.Dataset, metric: str = "eval_return", level: float = 
     frame = frame[frame["outcome"].notna()]
     if frame["outcome"].nunique() < 2:
         raise UserError(f"importance: the last {metric} is the same in every lane")
+    if alike := _inseparable(frame, names):
+        text = f"importance: {' and '.join(alike)} changed together in these lanes, so what each explains is not known"
+        warnings.warn(text, stacklevel=2)
     rows = [{"field": name, **_share(frame, name, cells, level)} for name in names]
     return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True)
 
@@ -63,6 +69,15 @@ def _share(frame: pd.DataFrame, name: str, cells: list[str] | None, level: float
     deviation = np.sqrt((m - 1) / m * np.sum((without - without.mean()) ** 2))
     half = scipy.stats.t.ppf(0.5 + level / 2, m - 1) * deviation
     return {"share": share, "low": share - half, "high": min(1.0, share + half)}
+
+
+def _inseparable(frame: pd.DataFrame, names: list[str]) -> list[str]:
+    """The first two fields of which each decides the other in every lane; none where all can be told apart."""
+    for one, other in itertools.combinations(names, 2):
+        pairs = frame[[one, other]].drop_duplicates()
+        if len(pairs) > 1 and len(pairs) == frame[one].nunique(dropna=False) == frame[other].nunique(dropna=False):
+            return [one, other]
+    return []
 
 
 def omega_squared(outcome: np.ndarray, groups: np.ndarray, error: np.ndarray) -> float:

@@ -41,7 +41,7 @@ dense = lambda x, name: x @ w[f"{{name}}/kernel"].T + w[f"{{name}}/bias"]
 '''
 FEED_FORWARD = '''
 def act(obs):
-    """Greedy actions {actions} of observations {observations}."""
+    """Greedy actions {actions} of observations {observations}; of a single one, act(obs[None])[0]."""
 {torso}
 {action}
 '''

@@ -110,6 +110,13 @@ def test_points_of_a_random_sweep_are_coloured_by_a_field(drawn):
             draw(drawn)
 
 
+def test_improvement_over_a_field_of_points_is_a_sentence(drawn):
+    with pytest.raises(UserError, match="'coef' is no dim of theirs: compare points with dim='point'"):
+        plot.improvement(drawn, dim="coef")
+    axis = plot.improvement(drawn, dim="point").axes[0]
+    assert len(axis.get_yticklabels()) == 11
+
+
 def test_labels_under_an_axis_never_run_into_each_other(tmp_path, chunk):
     write_chunk(tmp_path, chunk("count", [0.001234567 + i * 1e-4 for i in range(9)]))
     figure = plot.success_bars(results.curves(tmp_path))

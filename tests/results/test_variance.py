@@ -1,5 +1,7 @@
 """Importance: what is known about an outcome's variance is found, what does nothing is at zero."""
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -74,3 +76,13 @@ def test_what_cannot_be_said_is_a_sentence_or_nan(sweep):
 def test_of_a_real_sweep_the_bonus_matters_most(sweep):
     table = results.importance(results.curves(sweep))
     assert table["field"].tolist()[0] == "bonus" and set(table["field"]) == {"bonus", "coef"}
+
+
+def test_fields_that_changed_together_are_told_of():
+    dataset = grid({"lr": [0, 1], "coef": [0, 1], "clip": [0, 0]})
+    apart = (dataset["lr"] == 1) & (dataset["coef"] == 2) | (dataset["lr"] == 2) & (dataset["coef"] == 1)
+    with pytest.warns(UserWarning, match="lr and coef changed together in these lanes"):
+        results.importance(dataset.where(~apart))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results.importance(dataset)
