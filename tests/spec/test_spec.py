@@ -7,8 +7,7 @@ import pytest
 
 from jaxrl.errors import UserError
 from jaxrl.metrics import METRICS
-from jaxrl.results.query import PROVENANCE
-from jaxrl.results.store import LANE_COLUMNS, METRIC_COLUMNS
+from jaxrl.results.layout import LANE_COLUMNS, METRIC_COLUMNS, PROVENANCE, STOPPED_AT
 from jaxrl.spec.fields import COLUMNS, CONFIG, iterations
 from jaxrl.spec.settings import references, settings
 from jaxrl.spec.spec import load_toml, spec
@@ -360,7 +359,8 @@ def test_a_field_is_not_called_as_a_column_of_the_results(tmp_path, word):
     if name == word:
         with pytest.raises(UserError, match=f"'clash:agent' has a parameter '{word}', as a column of the results"):
             small(agent="clash:agent")
-    assert {*LANE_COLUMNS, *METRIC_COLUMNS, *PROVENANCE, "code", "budget", "point", *METRICS} == COLUMNS
+    others = {"code", "budget", "point", STOPPED_AT}
+    assert {*LANE_COLUMNS, *METRIC_COLUMNS, *PROVENANCE, *others, *METRICS} == COLUMNS
 
 
 def test_a_bonus_is_not_called_as_a_final_metric(tmp_path):
