@@ -66,6 +66,8 @@ def make(name: str, **kwargs: Any) -> Task:
     ) -> Jaxtari:
         if view not in ("pixels", "objects"):
             raise unknown(f"view of {name}", view, ("pixels", "objects"))
+        if wrong := [mod for mod in mods if not str(mod).isidentifier()]:
+            raise UserError(f"mods = {wrong[0]!r} of {name}: a mod is a plain word, as jaxtari names them")
         game = jaxtari.make(name.removeprefix("jaxtari/"), mods=list(mods) or None)
         return Jaxtari(game, view == "pixels", max_steps, sticky_actions, noop_max)
 

@@ -80,10 +80,11 @@ class MiniGrid(AutoReset):
 class XLand(MiniGrid):
     """A rule world: a layout, and a ruleset (goal, production rules, objects) out of a benchmark.
 
-    ``benchmark`` is a name of an installed benchmark ("trivial-21k", ...) or the path of a benchmark file; without one
+    ``benchmark`` is a name of an installed benchmark ("trivial-21k", ...) or, from Python, a Benchmark; without one
     the world is empty of objects and has no goal. ``ruleset`` is the number of one ruleset in it; without one, every
-    episode draws its own, and the compiled program holds the whole benchmark. Nothing is downloaded here: benchmarks
-    are pickles, and loading one runs whatever code its author put in. No `solved`: it depends on the ruleset.
+    episode draws its own, and the compiled program holds the whole benchmark. Nothing is downloaded here, and
+    no file that an argument names is loaded: benchmarks are pickles, and loading one runs what its author put in. No
+    `solved`: it depends on the ruleset.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class XLand(MiniGrid):
         short: str,
         view_size: int | None,
         max_steps: int | None,
-        benchmark: str | None = None,
+        benchmark: str | Benchmark | None = None,
         ruleset: int | None = None,
     ):
         super().__init__(short, view_size, max_steps)
@@ -105,7 +106,7 @@ class XLand(MiniGrid):
             self.benchmark = rulesets
         elif not 0 <= ruleset < rulesets.num_rulesets():
             raise UserError(
-                f"ruleset = {ruleset} of benchmark {benchmark!r}: must be in [0, {rulesets.num_rulesets() - 1}]"
+                f"ruleset = {ruleset} of its benchmark: must be in [0, {rulesets.num_rulesets() - 1}]"
             )
         else:
             self.params = self.params.replace(ruleset=rulesets.get_ruleset(ruleset))
@@ -119,12 +120,18 @@ class XLand(MiniGrid):
         return first.observation, State(first.state)
 
 
-def load(benchmark: str) -> Benchmark:
-    """An installed benchmark by name, or a benchmark file; UserError with a sentence where there is none."""
-    if Path(benchmark).is_file():
-        return load_benchmark_from_path(benchmark)
+def load(benchmark: str | Benchmark) -> Benchmark:
+    """An installed benchmark by name, or one in hand; UserError with a sentence where there is none."""
+    if isinstance(benchmark, Benchmark):
+        return benchmark
+    if benchmark not in NAME2HFFILENAME and Path(benchmark).exists():
+        raise UserError(
+            f"benchmark = {benchmark!r}: a benchmark file is a pickle, which runs what its author put in, so an "
+            "argument names an installed one only; load it in Python, with load_benchmark_from_path of "
+            "xminigrid.benchmarks, and pass that"
+        )
     if benchmark not in NAME2HFFILENAME:
-        raise unknown("benchmark of xminigrid (and no file of this name)", benchmark, NAME2HFFILENAME)
+        raise unknown("benchmark of xminigrid", benchmark, NAME2HFFILENAME)
     path = Path(DATA_PATH) / NAME2HFFILENAME[benchmark]
     if not path.is_file():
         command = f"python -c \"import xminigrid; xminigrid.load_benchmark('{benchmark}')\""

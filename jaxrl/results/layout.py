@@ -28,7 +28,8 @@ METRIC_COLUMNS = ("lane", "seed", "iteration", "step")
 PROVENANCE = ("chunk", "commit", "dirty")
 FINAL = "final_"  # + a metric: its last value, a column beside the fields
 CONTINUES, STOPPED_AT = "continues", "stopped_at"
-RESERVED = {*LANE_COLUMNS, *PROVENANCE, CONTINUES, STOPPED_AT, "code"}  # no field of a lane is called so
+# No field of a lane is called so.
+RESERVED = {*LANE_COLUMNS, *METRIC_COLUMNS, *PROVENANCE, CONTINUES, STOPPED_AT, "code"}
 MOST_CELLS = 2**31  # ours: of a table, because equal numbers by the billion take no room in a file
 
 # Forms, as `jaxrl.foreign.check` takes them. Further fields are nobody's business.
@@ -147,6 +148,8 @@ def check_metrics(table: pa.Table, lanes: pa.Table, stopped: int | None = None) 
     `stopped` is the last of them where the manifest says that lanes were stopped.
     """
     _no_nulls(table, list(METRIC_COLUMNS))
+    if taken := sorted({*table.column_names} & {*lanes.column_names} - {*METRIC_COLUMNS}):
+        raise ValueError(f"column {taken[0]} is called as one of lanes.parquet is")
     count, iterations = lanes.num_rows, table.num_rows // lanes.num_rows
     if iterations < 1 or table.num_rows % count:
         raise ValueError(f"it has {table.num_rows} rows for {count} lanes: one for each iteration of each lane")

@@ -52,12 +52,18 @@ def sql(statement: str, *directories, strict: bool = False) -> pd.DataFrame:
     import duckdb
 
     frame, metrics = _load(directories, strict)
+    for name in frame:  # a field that is a number in one program and a word in another is text here
+        if frame[name].dtype == object and frame[name].dropna().map(type).nunique() > 1:
+            frame[name] = frame[name].map(lambda value: value if pd.isna(value) else str(value))
     # No statement reads or writes a file: the tables are all there is.
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("lanes", pa.Table.from_pandas(frame, preserve_index=False))
         connection.register("metrics", metrics)
         try:
-            return connection.execute(statement).df()
+            found = connection.execute(statement)
+            if found is None:
+                raise UserError(f"the query {statement!r} asks for nothing")
+            return found.df()
         except duckdb.Error as error:
             raise UserError(f"the query failed: {error}") from error
 

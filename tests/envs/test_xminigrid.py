@@ -5,7 +5,7 @@ import minigrid  # noqa: F401  registers MiniGrid's tasks
 import numpy as np
 import pytest
 import xminigrid
-from xminigrid.benchmarks import save_bz2_pickle
+from xminigrid.benchmarks import load_benchmark_from_path, save_bz2_pickle
 from xminigrid.core.constants import TILES_REGISTRY, Colors, Tiles
 from xminigrid.core.goals import AgentHoldGoal
 from xminigrid.core.rules import EmptyRule
@@ -67,7 +67,7 @@ def benchmark(tmp_path):
         "num_rules": np.zeros(2, np.int32),
     }
     save_bz2_pickle(content, str(tmp_path / "two"))
-    return str(tmp_path / "two")
+    return load_benchmark_from_path(str(tmp_path / "two"))
 
 
 def test_a_ruleset_is_what_ends_the_episode(benchmark):
@@ -111,8 +111,23 @@ def test_mistakes_are_answered_with_a_sentence(monkeypatch, tmp_path, kwargs, se
 
 
 def test_a_ruleset_beyond_the_benchmark(benchmark):
-    with pytest.raises(UserError, match=r"ruleset = 2 of benchmark .*: must be in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"ruleset = 2 of its benchmark: must be in \[0, 1\]"):
         envs.make("xminigrid/XLand-MiniGrid-R1-9x9", benchmark=benchmark, ruleset=2)
+
+
+class Mark:
+    def __reduce__(self):
+        return open, ("ran", "w")
+
+
+def test_no_file_that_an_argument_names_is_unpickled(tmp_path, monkeypatch):
+    """An argument may come from a spec or from results that somebody else wrote."""
+    monkeypatch.chdir(tmp_path)
+    save_bz2_pickle(Mark(), str(tmp_path / "rules.bz2"))
+    for path in ("rules.bz2", "./rules.bz2", str(tmp_path / "rules.bz2")):
+        with pytest.raises(UserError, match="a benchmark file is a pickle, which runs what its author put in"):
+            envs.make("xminigrid/XLand-MiniGrid-R1-9x9", benchmark=path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_contract_and_catalogue():

@@ -298,3 +298,12 @@ def test_intervals_need_no_seed_and_are_the_same_every_time():
     assert stats.probability_of_improvement(values, better) == stats.probability_of_improvement(values, better, 0)
     first, again = (stats.performance_profile(values, [0.0, 1.0]) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+
+
+def test_sql_reads_a_field_that_is_a_number_in_one_program_and_a_word_in_another(tmp_path, chunk):
+    for size in (16, "large"):
+        write_chunk(tmp_path, chunk(program={"env_args": {"size": size}}))
+    found = results.sql('select distinct "env_args.size" as size from lanes order by size', tmp_path)
+    assert found["size"].tolist() == ["16", "large"]
+    with pytest.raises(UserError, match="asks for nothing"):
+        results.sql("", tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import disk
 from jaxrl.envs.grid.cells import (
     BALL,
     BLUE,
@@ -26,6 +27,7 @@ from jaxrl.envs.grid.engine import FORWARD, Compass, Grid, MoveParams, slipped
 from jaxrl.envs.grid.layout import start
 from jaxrl.errors import UserError
 
+MOST = 2**20  # ours, bytes of a map's file
 STARTS = {">": 0, "v": 1, "<": 2, "^": 3}
 LEGEND = {
     "#": GREY_WALL, ".": EMPTY, " ": EMPTY, "G": GREEN_GOAL, "L": RED_LAVA,
@@ -80,9 +82,10 @@ def text_of(map: str) -> str:
         raise UserError(f"map must be a text of several lines or the path of one, not {type(map).__name__}")
     if "\n" in map:
         return map
-    if not Path(map).is_file():
-        raise UserError(f"map={map!r} is neither a text of several lines nor the path of a file")
-    return Path(map).read_text(encoding="utf-8")
+    try:
+        return disk.read(Path(map), MOST).decode()
+    except (OSError, ValueError):
+        raise UserError(f"map={map!r} is neither a text of several lines nor the path of a text file") from None
 
 
 def parsed(text: str) -> tuple[np.ndarray, tuple[int, int, int]]:
