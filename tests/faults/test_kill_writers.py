@@ -96,7 +96,7 @@ def test_the_newest_checkpoint_is_whole_and_of_one_step_after_every_one_of_twent
 
 
 def test_a_checkpoint_whose_writer_dies_at_any_call_is_whole_or_the_one_before_is(tmp_path, monkeypatch):
-    def read_plainly(path: Path) -> dict:
+    def read_plainly(path: Path, *_) -> dict:
         return {"a": np.fromfile(path / "a.npy"), "b": np.fromfile(path / "b.npy", np.int64)}
 
     monkeypatch.setattr(checkpoint, "_read_with_orbax", read_plainly)

@@ -69,4 +69,4 @@ def test_a_signal_with_nothing_to_save_ends_at_once(tiny, tmp_path, moment):
     # A signal that comes in a callback of the interpreter's is told of there, and heard a moment later all the same.
     assert process.returncode == 143 and ("Traceback" not in said or "Exception ignored in" in said), said
     assert time.monotonic() - told < NOTICE
-    assert store.chunks(out) == []
+    assert not out.exists() or store.chunks(out) == []  # what stays empty is not left behind
