@@ -107,6 +107,8 @@ TABLES = {
     "an infinite value": ("lanes.parquet", "coef", lambda column: [np.inf] * 3),
     "another value": ("lanes.parquet", "coef", lambda column: [7.0] * 3),
     "a field of the program": ("lanes.parquet", "env", lambda column: [1.0] * 3),
+    "a value called as a column of metrics": ("lanes.parquet", "iteration", lambda column: [1.0] * 3),
+    "a metric called as a value": ("metrics.parquet", "coef", lambda column: np.ones(3 * 40, np.float32)),
     "lanes of metrics that are not there": ("metrics.parquet", "lane", lambda column: ["zz"] * len(column)),
     "lanes of metrics in another order": ("metrics.parquet", "lane", lambda column: column[::-1]),
     "seeds of metrics": ("metrics.parquet", "seed", lambda column: column[::-1]),
