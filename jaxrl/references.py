@@ -16,6 +16,7 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -65,6 +66,12 @@ def load(kind: str, reference: str, objects: Mapping[str, Callable] | None = Non
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"{kind} {reference!r} needs the module {error.name!r}, which cannot be found") from error
+    except Exception as error:  # whatever a user's module does
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(
+            f"{kind} {reference!r}: importing {module} failed in {last.filename}, line {last.lineno}: {said}"
+        ) from error
     if not hasattr(imported, name):
         raise UserError(f"{kind} {reference!r}: the module, once imported, has no {name!r}")
     found = getattr(imported, name)

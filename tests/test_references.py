@@ -197,3 +197,13 @@ def test_all_code_that_results_name_is_asked_for_at_once():
     with pytest.raises(UserError, match=allow):
         references.check_allowed(program, (), "here")
     references.check_allowed(program, ("my_worlds:Maze", "my_ideas:progress"), "here")
+
+
+def test_a_module_that_fails_while_it_is_imported_is_named_with_the_line(tmp_path, monkeypatch):
+    (tmp_path / "failing_worlds.py").write_text(
+        "from jaxrl.envs import AutoReset\n\nSIZE = 1 / 0\n\nclass Maze(AutoReset):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    told = r"importing failing_worlds failed in .*failing_worlds.py, line 3: ZeroDivisionError: division by zero"
+    with pytest.raises(UserError, match=told):
+        references.load("environment", "failing_worlds:Maze")
