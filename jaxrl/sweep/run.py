@@ -112,8 +112,9 @@ def run(
             steps += len(waiting) * steps_of(static, until)
     skipped = sum(lane.id in mine for lane in everything)
     plan = {"kind": "plan", "programs": len(jobs), "lanes": len(everything), "skipped": skipped, "bytes": held}
-    on_event({**plan, "steps": steps})
-    warn_of_length(steps, jax.default_backend(), jax.local_device_count(), on_event)
+    made = sum(steps_of(lane.program, starts[lane.id].iteration) for lane in waiting_for if lane.id in starts)
+    on_event({**plan, "steps": steps - made})
+    warn_of_length(steps - made, jax.default_backend(), jax.local_device_count(), on_event)
 
     ledger, claims = Ledger(steps, on_event), Claims(out)
     place = claims.place

@@ -67,6 +67,13 @@ def extended(short, tiny_spec, tmp_path_factory):
     return out, *told(tiny_spec(**FOUR, **LONGER), out)
 
 
+def test_the_plan_counts_the_steps_that_are_left_to_make(copy, tiny_spec):
+    plans = []
+    stop = lambda: True  # after the plan, before anything is begun
+    run(tiny_spec(**FOUR, **LONGER), copy, stop=stop, on_event=lambda e: e["kind"] == "plan" and plans.append(e))
+    assert [plan["steps"] for plan in plans] == [4 * 2 * 32]
+
+
 def test_more_steps_go_on_and_end_with_the_bits_of_a_run_from_the_start(extended, straight):
     out, summary, notes = extended
     assert (summary.lanes, summary.skipped, summary.steps) == (4, 0, 4 * 2 * 32)
